@@ -1,0 +1,147 @@
+"""What this project shares with the backend, the autoscaler and the operator. One home for each name."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import unquote_plus
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from whisper_processor.errors import PermanentError
+
+METRICS_NAMESPACE = "ClassReflect/Whisper"
+PARAMETER_PREFIX = "/classreflect/whisper/config"
+"""Settings of the appliance in Parameter Store, one parameter each, named like the environment variable."""
+DATABASE_SECRET = "classreflect/database/credentials"  # noqa: S105 - the secret's name
+PROCESSOR_LOG_GROUP = "/classreflect/whisper/processor"
+
+ROLE_TAG = "classreflect:role"
+ROLE_PROCESSOR = "whisper-processor"
+HOLD_TAG = "classreflect:hold"
+HEARTBEAT_TAG = "classreflect:heartbeat"
+
+AUDIO_PREFIX = "audio-files/"
+MODELS_PREFIX = "models/"
+TRANSCRIPTS_PREFIX = "transcripts/"
+
+
+class Task(StrEnum):
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
+class EngineName(StrEnum):
+    FASTER_WHISPER = "faster-whisper"
+    OPENAI_WHISPER = "openai-whisper"
+
+
+class JobStatus(StrEnum):
+    """`audio_jobs.status`, the backend's enumeration."""
+
+    PENDING = "pending"
+    UPLOADING = "uploading"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class MalformedMessage(PermanentError):
+    """A queue message that names no lesson."""
+
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+
+
+class JobMessage(BaseModel):
+    """A queue message. Unknown keys are ignored: the backend may add what it likes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    jobId: Annotated[str, StringConstraints(min_length=1, max_length=36)] | None = None  # noqa: N815
+    """None for a raw S3 notification: the job is then found, or made, by its key."""
+    s3Key: Annotated[str, StringConstraints(min_length=1, max_length=255)]  # noqa: N815
+    model: ModelName | None = None
+    engine: EngineName | None = None
+    language: Language | None = None
+    task: Task = Task.TRANSCRIBE
+    wordTimestamps: bool = False  # noqa: N815
+
+    @property
+    def job_id(self) -> str:
+        """The message's id, else one derived from the key, the same for each delivery."""
+        return self.jobId or str(uuid.uuid5(uuid.NAMESPACE_URL, f"s3:{self.s3Key}"))
+
+
+class Owner(BaseModel):
+    """Whose lesson a key names."""
+
+    model_config = ConfigDict(frozen=True)
+
+    school_id: int
+    teacher_id: int
+
+
+_KEY_LAYOUT = re.compile(rf"^{AUDIO_PREFIX}(\d{{1,9}})/(\d{{1,9}})/.+$", re.ASCII | re.DOTALL)
+
+
+def owner_of(s3_key: str) -> Owner | None:
+    """School and teacher of `audio-files/<school_id>/<teacher_id>/<name>`; None for any other key."""
+    match = _KEY_LAYOUT.match(s3_key)
+    return Owner(school_id=int(match[1]), teacher_id=int(match[2])) if match else None
+
+
+def audio_key(owner: Owner, job_id: str, name: str) -> str:
+    """The key the backend gives an upload; `name` is only for people, the id makes it unique."""
+    return f"{AUDIO_PREFIX}{owner.school_id}/{owner.teacher_id}/{job_id}-{name}"
+
+
+def transcript_key(owner: Owner, job_id: str, suffix: str) -> str:
+    """Where an output lies, e.g. `transcripts/1/2/<job>.vtt`."""
+    safe = re.sub(r"[^A-Za-z0-9_.\-]", "_", job_id)
+    return f"{TRANSCRIPTS_PREFIX}{owner.school_id}/{owner.teacher_id}/{safe}.{suffix}"
+
+
+def parse_message(body: str) -> JobMessage | None:
+    """Read a queue message or a raw S3 `ObjectCreated` notification.
+
+    Returns None for the test event S3 sends when a notification is configured.
+    Raises MalformedMessage, saying what is wrong, for anything else.
+    """
+    try:
+        document = json.loads(body)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise MalformedMessage(f"the message is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise MalformedMessage("the message is not a JSON object")
+    if document.get("Event") == "s3:TestEvent":
+        return None
+    if "Records" in document:
+        document = _from_notification(document["Records"])
+    elif not document.get("jobId"):
+        raise MalformedMessage("the message has no jobId")
+    try:
+        message = JobMessage.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise MalformedMessage(f"the message is malformed: {problems}") from error
+    if any(not _storable(text) for text in (message.job_id, message.s3Key)):
+        raise MalformedMessage("the message is malformed: a name holds characters that cannot be stored")
+    return message
+
+
+def _from_notification(records: Any) -> dict[str, str]:
+    match records:
+        case [{"eventName": str(event), "s3": {"object": {"key": str(key)}}}] if "ObjectCreated" in event:
+            return {"s3Key": unquote_plus(key)}  # S3 URL-encodes keys in notifications
+    raise MalformedMessage("the notification is not one S3 ObjectCreated record")
+
+
+def _storable(text: str) -> bool:
+    """False for NUL and lone surrogates, which neither S3 nor MySQL can hold."""
+    return "\x00" not in text and not any(0xD800 <= ord(char) <= 0xDFFF for char in text)

@@ -1,0 +1,1 @@
+"""Speech engines behind one interface. Each is imported only when it is used."""

@@ -1,0 +1,79 @@
+"""The small interface both engines stand behind, and the result they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from whisper_processor.contracts import Task
+
+SAMPLE_RATE = 16_000
+"""Hz, mono: the only rate Whisper's feature extractor knows."""
+
+Samples = NDArray[np.float32]
+"""One channel at SAMPLE_RATE, amplitude -1 to 1."""
+
+ReportProgress = Callable[[float], None]
+"""Called with the fraction done, 0 to 1, never decreasing."""
+
+
+class Word(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+class Segment(BaseModel):
+    """A stretch of speech; times in seconds from the start of the recording."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: float
+    end: float
+    text: str
+    mean_log_probability: float
+    """Mean natural log probability of the segment's tokens, as Whisper reports it."""
+    words: tuple[Word, ...] = ()
+
+
+class Transcription(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    language: str | None
+    """ISO 639-1 code, None when nothing was said."""
+    segments: tuple[Segment, ...]
+
+
+class Options(BaseModel):
+    """What a job may ask of an engine, plus the appliance's own tuning."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: Task = Task.TRANSCRIBE
+    language: str | None = None
+    """None: detect."""
+    word_timestamps: bool = False
+    beam_size: int = 1
+    batch_size: int = 4
+    threads: int = 0
+    """CPU threads, 0 for as many as the machine has cores."""
+
+
+class Engine(Protocol):
+    def transcribe(self, samples: Samples, options: Options, report: ReportProgress) -> Transcription:
+        """Transcribe speech that voice detection has already found to be there."""
+        ...
+
+
+class EngineFactory(Protocol):
+    def __call__(self, model_path: Path, threads: int) -> Engine:
+        """Load a model from a path; nothing is downloaded or hashed here."""
+        ...

@@ -1,0 +1,17 @@
+"""The two kinds of error a job can meet, and the two ways a job leaves the worker unfinished."""
+
+
+class PermanentError(Exception):
+    """Trying again cannot help. The message is written for a teacher's support desk."""
+
+
+class TransientError(Exception):
+    """Trying again later may help: a service is away, or memory ran out."""
+
+
+class LeaseLost(Exception):  # noqa: N818 - an outcome, not a fault
+    """The message's visibility lapsed and another worker may hold it; its result counts, not ours."""
+
+
+class Drained(Exception):  # noqa: N818 - an outcome, not a fault
+    """The worker must leave before the job can end; the message goes back to the queue."""
