@@ -1,0 +1,55 @@
+"""The machine the worker runs on: who it is, whether Spot wants it back, its heartbeat tag, its stop."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import urllib3
+from ec2_metadata import EC2Metadata
+
+from whisper_processor.contracts import HEARTBEAT_TAG
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+_REAL_ENDPOINT = "http://169.254.169.254"
+
+
+class Metadata(EC2Metadata):
+    """IMDSv2, at the endpoint botocore's own variable names, else the real one."""
+
+    def __init__(self) -> None:
+        super().__init__(urllib3.PoolManager(retries=urllib3.Retry(2, backoff_factor=0.2)))
+        endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _REAL_ENDPOINT).rstrip("/")
+        self.service_url = f"{endpoint}/latest/"
+        self.dynamic_url = f"{self.service_url}dynamic/"
+        self.metadata_url = f"{self.service_url}meta-data/"
+        self.userdata_url = f"{self.service_url}user-data/"
+
+    def leaving(self) -> bool:
+        """True once Spot has given its two minutes' notice, or asks to rebalance."""
+        try:
+            return self._get_url(f"{self.metadata_url}spot/instance-action", allow_404=True).status == 200  # noqa: PLR2004
+        except urllib3.exceptions.HTTPError:
+            return False
+
+
+class Machine:
+    """An EC2 instance that says what it does through a tag and ends its own cost."""
+
+    def __init__(self, client: EC2Client, instance_id: str) -> None:
+        self._client = client
+        self.instance_id = instance_id
+
+    def heartbeat(self, job_id: str | None, percent: int) -> None:
+        """Tell the autoscaler in one tag, which it reads with the state it asks for anyway."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        value = f"{now} busy {job_id} {percent}%" if job_id else f"{now} idle"
+        self._client.create_tags(
+            Resources=[self.instance_id], Tags=[{"Key": HEARTBEAT_TAG, "Value": value[:256]}]
+        )
+
+    def stop(self) -> None:
+        self._client.stop_instances(InstanceIds=[self.instance_id])

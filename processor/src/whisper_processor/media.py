@@ -1,0 +1,91 @@
+"""From whatever a school uploads to samples an engine can read: ffprobe looks, ffmpeg decodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisper_processor.engines.base import SAMPLE_RATE, Samples
+from whisper_processor.errors import PermanentError, TransientError
+
+# A playlist or a concat file could make ffmpeg read other files or hosts: only self-contained files pass.
+_CONTAINERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,opus,w64,wav"
+_SAFE_INPUT = ["-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS]
+_NOT_AUDIO = "The file is not a recording that can be read (it may be damaged or of another type)."
+_NO_AUDIO = "The file holds no sound."
+_PROBE_SECONDS = 60
+_BYTES_PER_SECOND = 2 * SAMPLE_RATE
+
+
+def decode(source: Path, target: Path, max_seconds: float) -> float:
+    """Decode the first audio track of `source` to raw 16-bit mono at SAMPLE_RATE in `target`.
+
+    Returns its length in seconds. What is measured is what was decoded: headers lie. Raises PermanentError
+    with a sentence for the support desk when there is no sound in it or it is longer than `max_seconds`.
+    """
+    if not any(stream.get("codec_type") == "audio" for stream in _probe(source).get("streams", [])):
+        raise PermanentError(_NO_AUDIO)
+    limit = max_seconds + 1  # one second over is enough to know that it is too long
+    decoding = _run(
+        [
+            "ffmpeg",
+            "-nostdin",
+            "-v",
+            "error",
+            *_SAFE_INPUT,
+            "-i",
+            f"file:{source}",
+            "-map",
+            "0:a:0",
+            "-vn",
+            "-sn",
+        ]
+        + [
+            "-dn",
+            "-t",
+            str(limit),
+            "-ac",
+            "1",
+            "-ar",
+            str(SAMPLE_RATE),
+            "-f",
+            "s16le",
+            "-y",
+            f"file:{target}",
+        ],
+        # Decoding runs at hundreds of times real time; slower than ten times is a file made to waste our time.
+        timeout=max(300.0, max_seconds / 10),
+    )
+    if b"No space left" in decoding.stderr:
+        raise TransientError("the disk is full")
+    seconds = target.stat().st_size / _BYTES_PER_SECOND if target.exists() else 0.0
+    if seconds == 0.0:
+        raise PermanentError(_NOT_AUDIO)
+    if seconds > max_seconds:
+        raise PermanentError(f"The recording is too long: more than {max_seconds / 3600:.1f} hours.")
+    return seconds  # a truncated file gives what could be read of it
+
+
+def read_samples(path: Path) -> Samples:
+    """The samples `decode` wrote, as float32 from -1 to 1."""
+    return np.fromfile(path, dtype="<i2").astype(np.float32) / np.float32(32768.0)
+
+
+def _probe(source: Path) -> dict[str, Any]:
+    command = ["ffprobe", "-v", "error", *_SAFE_INPUT, "-show_streams", "-of", "json", f"file:{source}"]
+    probing = _run(command, timeout=_PROBE_SECONDS)
+    if probing.returncode != 0:
+        raise PermanentError(_NOT_AUDIO)
+    document: dict[str, Any] = json.loads(probing.stdout)
+    return document
+
+
+def _run(command: list[str], timeout: float) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise PermanentError(_NOT_AUDIO) from error

@@ -1,0 +1,53 @@
+"""The bucket: lessons in, transcripts and models out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from whisper_processor.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+
+
+class LessonStore:
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def download(self, key: str, target: Path, max_bytes: int) -> int:
+        """Fetch an object into `target`; returns its size in bytes.
+
+        Raises PermanentError when it is missing, empty or too large, TransientError when S3 does not serve.
+        """
+        try:
+            size = self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+            if size == 0:
+                raise PermanentError("The uploaded file is empty. Please upload the recording again.")
+            if size > max_bytes:
+                raise PermanentError(
+                    f"The uploaded file is too large: {size / 1e6:.0f} MB, at most {max_bytes / 1e6:.0f} MB."
+                )
+            self._client.download_file(self._bucket, key, str(target))
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                raise PermanentError(f"The uploaded file was not found: {key}") from error
+            raise TransientError(f"S3 did not deliver the file: {error}") from error
+        except (BotoCoreError, OSError) as error:
+            raise TransientError(f"S3 did not deliver the file: {error}") from error
+        if (received := target.stat().st_size) != size:
+            raise TransientError(f"S3 delivered {received} of {size} bytes")
+        return size
+
+    def upload_text(self, key: str, text: str, content_type: str) -> None:
+        try:
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=text.encode(), ContentType=f"{content_type}; charset=utf-8"
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise TransientError(f"S3 did not take {key}: {error}") from error
