@@ -60,9 +60,7 @@ def run(settings: Settings, session: boto3.session.Session, config: Config) -> i
     store = LessonStore(session.client("s3", config=config), settings.bucket)
     secrets = SecretCredentials(session.client("secretsmanager", config=config), settings.database_secret)
     worker_id = machine.instance_id if machine else settings.worker_name
-    log.info(
-        "worker_started", instance=machine.instance_id if machine else None, model=settings.whisper_model
-    )
+    log.info("worker_started", instance=machine.instance_id if machine else None, model=settings.whisper_model)
     intake = Intake(
         queue,
         store,

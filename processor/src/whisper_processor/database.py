@@ -7,7 +7,6 @@ Two workers holding the same message may both compute; the first to commit wins,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -282,9 +281,7 @@ class JobStore:
         try:
             return attempts(self._once, work)
         except pymysql.err.DataError as error:
-            raise PermanentError(
-                f"The database does not take the values of this job: {error.args[-1]}"
-            ) from error
+            raise PermanentError(f"The database does not take the values of this job: {error.args[-1]}") from error
         except pymysql.MySQLError as error:
             raise TransientError(f"database: {error}") from error
 

@@ -9,9 +9,9 @@ class TransientError(Exception):
     """Trying again later may help: a service is away, or memory ran out."""
 
 
-class LeaseLost(Exception):  # noqa: N818 - an outcome, not a fault
+class LeaseLost(Exception):
     """The message's visibility lapsed and another worker may hold it; its result counts, not ours."""
 
 
-class Drained(Exception):  # noqa: N818 - an outcome, not a fault
+class Drained(Exception):
     """The worker must leave before the job can end; the message goes back to the queue."""

@@ -31,7 +31,7 @@ class Metadata(EC2Metadata):
     def leaving(self) -> bool:
         """True once Spot has given its two minutes' notice, or asks to rebalance."""
         try:
-            return self._get_url(f"{self.metadata_url}spot/instance-action", allow_404=True).status == 200  # noqa: PLR2004
+            return self._get_url(f"{self.metadata_url}spot/instance-action", allow_404=True).status == 200
         except urllib3.exceptions.HTTPError:
             return False
 
@@ -47,9 +47,7 @@ class Machine:
         """Tell the autoscaler in one tag, which it reads with the state it asks for anyway."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         value = f"{now} busy {job_id} {percent}%" if job_id else f"{now} idle"
-        self._client.create_tags(
-            Resources=[self.instance_id], Tags=[{"Key": HEARTBEAT_TAG, "Value": value[:256]}]
-        )
+        self._client.create_tags(Resources=[self.instance_id], Tags=[{"Key": HEARTBEAT_TAG, "Value": value[:256]}])
 
     def stop(self) -> None:
         self._client.stop_instances(InstanceIds=[self.instance_id])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,14 +20,23 @@ _PROBE_SECONDS = 60
 _BYTES_PER_SECOND = 2 * SAMPLE_RATE
 
 
+def probe(source: Path) -> None:
+    """Raise PermanentError, with a sentence for the support desk, unless the file holds an audio track."""
+    command = ["ffprobe", "-v", "error", *_SAFE_INPUT, "-show_streams", "-of", "json", f"file:{source}"]
+    probing = _run(command, timeout=_PROBE_SECONDS)
+    if probing.returncode != 0:
+        raise PermanentError(_NOT_AUDIO)
+    if not any(stream.get("codec_type") == "audio" for stream in json.loads(probing.stdout).get("streams", [])):
+        raise PermanentError(_NO_AUDIO)
+
+
 def decode(source: Path, target: Path, max_seconds: float) -> float:
     """Decode the first audio track of `source` to raw 16-bit mono at SAMPLE_RATE in `target`.
 
     Returns its length in seconds. What is measured is what was decoded: headers lie. Raises PermanentError
     with a sentence for the support desk when there is no sound in it or it is longer than `max_seconds`.
     """
-    if not any(stream.get("codec_type") == "audio" for stream in _probe(source).get("streams", [])):
-        raise PermanentError(_NO_AUDIO)
+    probe(source)
     limit = max_seconds + 1  # one second over is enough to know that it is too long
     decoding = _run(
         [
@@ -73,15 +81,6 @@ def decode(source: Path, target: Path, max_seconds: float) -> float:
 def read_samples(path: Path) -> Samples:
     """The samples `decode` wrote, as float32 from -1 to 1."""
     return np.fromfile(path, dtype="<i2").astype(np.float32) / np.float32(32768.0)
-
-
-def _probe(source: Path) -> dict[str, Any]:
-    command = ["ffprobe", "-v", "error", *_SAFE_INPUT, "-show_streams", "-of", "json", f"file:{source}"]
-    probing = _run(command, timeout=_PROBE_SECONDS)
-    if probing.returncode != 0:
-        raise PermanentError(_NOT_AUDIO)
-    document: dict[str, Any] = json.loads(probing.stdout)
-    return document
 
 
 def _run(command: list[str], timeout: float) -> subprocess.CompletedProcess[bytes]:

@@ -69,9 +69,7 @@ class ChildTranscriber:
         self._pool.stop()
         self._pool.join()
 
-    def transcribe(
-        self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]
-    ) -> Transcription:
+    def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Transcription:
         """Transcribe, calling `on_tick` with the fraction done several times a second.
 
         An exception out of `on_tick` (drain) ends the child and goes on. Raises TransientError when the child

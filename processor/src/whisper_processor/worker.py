@@ -250,9 +250,7 @@ class Worker:
 
         return tick
 
-    def _write_outputs(
-        self, claim: Claim, transcription: Transcription, duration: float, sureness: float
-    ) -> None:
+    def _write_outputs(self, claim: Claim, transcription: Transcription, duration: float, sureness: float) -> None:
         for output in render(claim.job_id, transcription, duration, sureness):
             key = transcript_key(claim.owner, claim.job_id, output.suffix)
             self._store.upload_text(key, output.text, output.content_type)
@@ -289,9 +287,7 @@ class Worker:
             return
         assignment.lease.bury(reason)
 
-    def _quietly_requeue(
-        self, claim: Claim | None, *, attempt_counts: bool, reason: str | None = None
-    ) -> None:
+    def _quietly_requeue(self, claim: Claim | None, *, attempt_counts: bool, reason: str | None = None) -> None:
         """The message decides; a row left at `processing` is set right at its next delivery."""
         if claim is None:
             return

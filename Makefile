@@ -1,0 +1,130 @@
+# ClassReflect Whisper: the front door. `make` shows the verbs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3.11
+FILE ?= samples/lesson.flac
+SCHOOL ?= 1
+TEACHER ?= 1
+JOB ?= last
+MODEL ?=
+ENGINE ?=
+LANGUAGE ?=
+LIMIT ?= 20
+MINUTES ?= 15
+HOURS ?= 1
+JSON ?=
+FOLLOW ?=
+
+VENV := .venv/bin
+OPS := $(VENV)/python -m ops
+LOCAL := $(VENV)/python -m local
+SHELL_SCRIPTS := .ci/run
+
+.PHONY: help setup setup-tests demo test lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
+        launch migrate models submit watch jobs transcript status start stop hold release queue logs
+
+##@ First
+help: ## Show this help
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recording of yours
+	@CLOUD=local $(LOCAL) demo "$(FILE)"
+
+test: setup-tests lint ## Lint, unit tests, integration tests
+	@$(VENV)/python -m pytest
+
+##@ The local cloud
+up: setup ## Start emulator, database and supervisor
+	@$(LOCAL) up
+
+down: setup ## Stop them; data stays
+	@$(LOCAL) down
+
+clean: setup ## Stop them and delete their data; models and venvs stay
+	@$(LOCAL) clean
+
+##@ Deploy (AWS with CLOUD=aws in .env, else the local cloud)
+deploy: deploy-infra migrate deploy-lambda deploy-config launch ## All of the following in order, safe to repeat
+
+deploy-infra: setup ## Bucket, queues, roles, launch template
+	@$(OPS) deploy-infra
+
+deploy-lambda: setup ## The autoscaler, its rule, alarms and dashboard
+	@$(OPS) deploy-lambda
+
+deploy-config: setup ## The appliance's settings of .env
+	@$(OPS) deploy-config
+
+launch: setup ## The appliance, unless there is one
+	@$(OPS) launch
+
+migrate: setup ## Bring the database's tables up to date
+	@$(OPS) migrate
+
+models: setup ## Fetch and verify a model: MODEL=base ENGINE=faster-whisper
+	@$(OPS) models $(or $(MODEL),base) $(if $(ENGINE),--engine $(ENGINE))
+
+##@ Lessons
+submit: setup ## Do what the backend does: FILE=… SCHOOL=… TEACHER=… [MODEL=… ENGINE=… LANGUAGE=…]
+	@$(OPS) submit "$(FILE)" --school $(SCHOOL) --teacher $(TEACHER) \
+	  $(if $(MODEL),--model $(MODEL)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(LANGUAGE),--language $(LANGUAGE))
+
+watch: setup ## Progress of a lesson until it ends: JOB=…
+	@$(OPS) watch $(JOB)
+
+jobs: setup ## The latest lessons: LIMIT=…
+	@$(OPS) jobs --limit $(LIMIT)
+
+transcript: setup ## A lesson's text: JOB=…
+	@$(OPS) transcript $(JOB)
+
+##@ Operate
+status: setup ## One screen; JSON=1 for scripts; exit code tells healthy from not
+	@$(OPS) status $(if $(JSON),--json)
+
+start: setup ## Start the appliance and keep it up: HOURS=…
+	@$(OPS) start --hours $(HOURS)
+
+stop: setup ## Stop the appliance and keep it down: HOURS=…
+	@$(OPS) stop --hours $(HOURS)
+
+hold: setup ## Keep the autoscaler's hands off: HOURS=…
+	@$(OPS) hold --hours $(HOURS)
+
+release: setup ## End a hold
+	@$(OPS) release
+
+queue: setup ## How many lessons wait
+	@$(OPS) queue
+
+logs: setup ## Autoscaler and processor in order of time: MINUTES=… FOLLOW=1
+	@$(OPS) logs --minutes $(MINUTES) $(if $(FOLLOW),--follow)
+
+##@ Work on it
+setup: ## Install what this machine lacks (the verbs do it by themselves)
+	@$(PYTHON) ops/bootstrap.py
+
+setup-tests:
+	@$(PYTHON) ops/bootstrap.py --tests
+
+lint: setup-tests ## ruff, mypy, yamllint, shellcheck, cfn-lint
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+	@$(VENV)/yamllint --strict .
+	@shellcheck $(SHELL_SCRIPTS)
+	@$(VENV)/cfn-lint infra/*.yaml
+
+format: setup-tests ## Let ruff format and mend
+	@$(VENV)/ruff check --fix .
+	@$(VENV)/ruff format .
+
+lock: setup ## Compile requirements/*.in to the locks
+	@cd requirements && for name in processor project emulator; do \
+	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
+	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done

@@ -1,0 +1,1 @@
+"""The whole cloud on one machine: emulator, database, and the machine behind each EC2 instance."""

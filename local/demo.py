@@ -1,0 +1,114 @@
+"""`make demo`: the operator's verbs in their order, against the local cloud."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from local.cloud import LocalCloud
+from ops import appliance, deploy, lessons, migrate, screen
+from ops.__main__ import submit_with_progress, watch_with_progress
+from ops.connection import Connection
+from ops.cost import cost_usd, hourly_price
+from ops.errors import OpsError
+from ops.logs import read_events
+from ops.settings import OpsSettings
+from ops.timeline import Moment, timeline
+from whisper_processor import models
+from whisper_processor.contracts import EngineName, Owner
+
+# Three empty polls of 20 s each would be most of the demo.
+_SHORT_POLLS = {"POLL_WAIT_SECONDS": "2", "PROGRESS_SECONDS": "0.5"}
+_SETTLE_SECONDS = 120.0
+_RULE_SECONDS = 100.0
+
+
+def demo(cloud: LocalCloud, file: Path) -> None:
+    settings = OpsSettings()
+    if not file.is_file():
+        raise OpsError(f"no such file: {file}")
+    hourly_price(settings.instance_type)
+    aws = Connection(settings)
+
+    _title("make models", "the real Whisper base model, verified by sha256")
+    models.fetch("base", EngineName.FASTER_WHISPER, settings.models_dir, settings.models_from, screen.say)
+    _title("make up", "the whole cloud on this machine")
+    cloud.up(screen.say)
+    _title("make deploy", "the same templates and code as on AWS")
+    deploy.deploy_infra(aws, screen.say)
+    migrate.migrate(aws.database())
+    screen.say("tables of the database are up to date")
+    deploy.deploy_lambda(aws, screen.say)
+    deploy.deploy_config(aws, deploy.appliance_settings() | _SHORT_POLLS, screen.say)
+    screen.say("(polls of 2 s instead of 20 s, for the demo only; `make deploy` sets them back)")
+    deploy.launch(aws, screen.say)
+    _end_hold(aws)
+    with screen.console.status("the appliance has no work and stops itself"):
+        appliance.wait_for(aws, "stopped", _SETTLE_SECONDS)
+    screen.say("instance stopped: idle, it costs its disk and nothing else")
+
+    _title("make submit", str(file))
+    job_id = submit_with_progress(aws, file, Owner(school_id=1, teacher_id=1), {})
+    uploaded = _uploaded(aws, job_id)
+    _title("make watch", job_id)
+    watch_with_progress(aws, job_id, timeout=4 * 3600)
+    with screen.console.status("three empty polls, then the instance stops itself"):
+        appliance.wait_for(aws, "stopped", _SETTLE_SECONDS)
+    stopped = datetime.now(UTC)
+    transcript = lessons.transcript(aws, job_id)
+    _title("make transcript", f"{transcript.word_count} words, confidence {transcript.confidence:.2f}")
+    screen.console.print(transcript.text, markup=False, soft_wrap=True)
+
+    _title("timeline", "")
+    moments = timeline(read_events(aws, uploaded), job_id, uploaded, stopped)
+    screen.show_timeline(moments)
+    _tell_cost(moments, lessons.find_job(aws, job_id), settings.instance_type)
+    _wait_for_rule(aws)
+    screen.say("the local cloud stays up: try `make status`, `make logs`; `make down` stops it")
+
+
+def _title(verb: str, text: str) -> None:
+    screen.console.print(f"[bold]{verb}[/bold]  ", end="")
+    screen.console.print(text, markup=False)
+
+
+def _end_hold(aws: Connection) -> None:
+    """A hold from an earlier `make stop` would keep the autoscaler from doing what is to be shown."""
+    from whisper_processor.contracts import HOLD_TAG  # noqa: PLC0415
+
+    if any(tag["Key"] == HOLD_TAG for tag in aws.instance().get("Tags", [])):
+        appliance.release(aws, screen.say)
+
+
+def _uploaded(aws: Connection, job_id: str) -> datetime:
+    key = lessons.find_job(aws, job_id).s3_key
+    return aws.s3.head_object(Bucket=aws.foundation["BucketName"], Key=key)["LastModified"]
+
+
+def _tell_cost(moments: list[Moment], job: lessons.Job, instance_type: str) -> None:
+    times = {moment.name: moment.time for moment in moments}
+    started, stopped = times["started"], times["stopped"]
+    if started is None or stopped is None or not job.duration_seconds:
+        return
+    seconds = (stopped - started).total_seconds()
+    cents = 100 * cost_usd(seconds, instance_type)
+    screen.say(
+        f"cost: {cents:.3f} US cents on {instance_type} for {seconds:.0f} s from start to stop"
+        f" (${hourly_price(instance_type)} an hour, a minute at least), if it is as fast as this machine"
+    )
+
+
+def _wait_for_rule(aws: Connection) -> None:
+    """Show that the one-minute rule runs the function too; right after the first deploy it is yet to come."""
+    deadline = time.monotonic() + _RULE_SECONDS
+    since = datetime.fromtimestamp(time.time() - 180, UTC)
+    with screen.console.status("waiting for the autoscaler's one-minute rule"):
+        while time.monotonic() < deadline:
+            ticks = [e for e in read_events(aws, since) if e.fields.get("trigger") == "schedule"]
+            if ticks:
+                last = ticks[-1].fields
+                screen.say(f"one-minute rule: last decision {last.get('action')}: {last.get('reason')}")
+                return
+            time.sleep(1)
+    raise OpsError("the one-minute rule did not run the autoscaler: run `make logs`")

@@ -1,0 +1,93 @@
+"""The instance metadata service of one local instance: IMDSv2 only, on a loopback port.
+
+Serves what the processor and the AWS SDK ask for: identity, the instance role's credentials, Spot notices.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+_ROLE = "classreflect-whisper-instance"
+
+
+@dataclass(frozen=True)
+class Identity:
+    instance_id: str
+    instance_type: str
+    image_id: str
+    region: str
+
+
+class MetadataServer:
+    """`credentials` gives the role's credentials in IMDS's shape; `spot_notice` is a file that, once it
+    exists, is served as the Spot interruption notice (rehearsals write it)."""
+
+    def __init__(self, identity: Identity, credentials: Callable[[], dict[str, str]], spot_notice: Path) -> None:
+        self._token = secrets.token_urlsafe(32)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(identity, credentials, spot_notice))
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(
+        self, identity: Identity, credentials: Callable[[], dict[str, str]], spot_notice: Path
+    ) -> type[BaseHTTPRequestHandler]:
+        token = self._token
+        role_path = "/latest/meta-data/iam/security-credentials/"
+        fixed = {
+            "/latest/meta-data/instance-id": identity.instance_id,
+            "/latest/meta-data/instance-type": identity.instance_type,
+            "/latest/meta-data/ami-id": identity.image_id,
+            "/latest/meta-data/placement/region": identity.region,
+            "/latest/meta-data/placement/availability-zone": f"{identity.region}a",
+            "/latest/dynamic/instance-identity/document": json.dumps(
+                {"instanceId": identity.instance_id, "region": identity.region}
+            ),
+            role_path.rstrip("/"): _ROLE,
+            role_path: _ROLE,
+        }
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                if self.path == "/latest/api/token":
+                    ttl = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "21600")
+                    self._answer(200, token, {"X-aws-ec2-metadata-token-ttl-seconds": ttl})
+                else:
+                    self._answer(404, "")
+
+            def do_GET(self) -> None:
+                if self.headers.get("X-aws-ec2-metadata-token") != token:
+                    self._answer(401, "")
+                elif self.path in fixed:
+                    self._answer(200, fixed[self.path])
+                elif self.path == role_path + _ROLE:
+                    self._answer(200, json.dumps(credentials()))
+                elif self.path == "/latest/meta-data/spot/instance-action" and spot_notice.exists():
+                    self._answer(200, spot_notice.read_text())
+                else:
+                    self._answer(404, "")
+
+            def _answer(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
+                self.send_response(status)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body.encode())))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing: it is asked every few seconds."""
+
+        return Handler

@@ -1,0 +1,253 @@
+"""`python -m ops <verb>`: the commands behind the Makefile."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import pymysql
+import typer
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+)
+from pydantic import ValidationError
+
+from ops import appliance, deploy, lessons, logs, migrate, screen, status
+from ops.connection import Connection
+from ops.errors import OpsError
+from ops.settings import Cloud, OpsSettings
+from whisper_processor import models
+from whisper_processor.contracts import EngineName, Owner
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+JobId = Annotated[str, typer.Argument(help="job id, or `last`")]
+Hours = Annotated[
+    float, typer.Option(help="how long the autoscaler leaves the appliance alone", min=0.01, max=168)
+]
+
+
+def connect() -> Connection:
+    return Connection(OpsSettings())
+
+
+@app.command("deploy-infra")
+def deploy_infra() -> None:
+    """Create or update the foundation stack: bucket, queues, roles, launch template."""
+    deploy.deploy_infra(connect(), screen.say)
+
+
+@app.command("deploy-lambda")
+def deploy_lambda() -> None:
+    """Pack the autoscaler and create or update its stack."""
+    deploy.deploy_lambda(connect(), screen.say)
+
+
+@app.command("deploy-config")
+def deploy_config() -> None:
+    """Send the appliance's settings of .env to Parameter Store."""
+    deploy.deploy_config(connect(), deploy.appliance_settings(), screen.say)
+
+
+@app.command()
+def launch() -> None:
+    """Launch the appliance from the launch template, unless there is one."""
+    deploy.launch(connect(), screen.say)
+
+
+@app.command("migrate")
+def run_migrations() -> None:
+    """Bring the database's tables up to date; safe to repeat."""
+    before, after = migrate.migrate(connect().database())
+    screen.say(f"schema {after}" + (" (nothing to do)" if before == after else f" (was {before or 'none'})"))
+
+
+@app.command("models")
+def fetch_models(
+    name: Annotated[str, typer.Argument(help="model, e.g. base")] = "base",
+    engine: Annotated[EngineName, typer.Option(help="which engine's format")] = EngineName.FASTER_WHISPER,
+) -> None:
+    """Fetch a model and verify it by sha256; afterwards no network is needed."""
+    settings = OpsSettings()
+    try:
+        models.fetch(name, engine, settings.models_dir, settings.models_from, screen.say)
+    except models.ModelError as error:
+        raise OpsError(str(error)) from error
+    screen.say(f"model {name} for {engine} is in place and verified")
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="audio or video file")],
+    school: Annotated[int, typer.Option(min=1)] = 1,
+    teacher: Annotated[int, typer.Option(min=1)] = 1,
+    model: Annotated[str, typer.Option(help="empty: the appliance's default")] = "",
+    engine: Annotated[str, typer.Option(help="faster-whisper or openai-whisper")] = "",
+    language: Annotated[str, typer.Option(help="ISO 639-1 code; empty: detect")] = "",
+) -> None:
+    """Upload a recording and queue it: what the backend does. Prints the job's id."""
+    request = {
+        key: value for key, value in (("model", model), ("engine", engine), ("language", language)) if value
+    }
+    typer.echo(submit_with_progress(connect(), file, Owner(school_id=school, teacher_id=teacher), request))
+
+
+def submit_with_progress(cloud: Connection, file: Path, owner: Owner, request: dict[str, str]) -> str:
+    if request.get("model"):
+        engine = EngineName(request.get("engine", EngineName.FASTER_WHISPER))
+        try:
+            models.known(request["model"], engine)
+        except models.ModelError as error:
+            raise OpsError(str(error)) from error
+    size = file.stat().st_size if file.is_file() else None
+    with screen.progress_bar() as bar:
+        task = bar.add_task("upload", total=size)
+        return lessons.submit(cloud, file, owner, request, lambda count: bar.advance(task, count))
+
+
+@app.command()
+def watch(
+    job: JobId = "last", timeout: Annotated[float, typer.Option(help="seconds to wait at most")] = 7200.0
+) -> None:
+    """Show a job's progress until it ends; fails when the job failed."""
+    watch_with_progress(connect(), job, timeout)
+
+
+def watch_with_progress(cloud: Connection, job_id: str, timeout: float) -> lessons.Job:
+    job = lessons.find_job(cloud, job_id)
+    state, looked = "", 0.0
+    with screen.progress_bar() as bar:
+        task = bar.add_task("waiting", total=100)
+        for job in lessons.follow(cloud, job.id, timeout):
+            if time.monotonic() - looked > 1:
+                found = cloud.find_instance()
+                state, looked = found["State"]["Name"] if found else "no appliance", time.monotonic()
+            bar.update(task, description=f"{job.status}, {state}", completed=job.progress)
+    if job.error_message and job.status == "failed":
+        raise OpsError(f"job {job.id} failed: {job.error_message}")
+    return job
+
+
+@app.command()
+def jobs(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20) -> None:
+    """List jobs, those not yet started first, then the latest."""
+    screen.show_jobs(lessons.list_jobs(connect(), limit))
+
+
+@app.command()
+def transcript(job: JobId = "last") -> None:
+    """Print a lesson's transcript."""
+    typer.echo(lessons.transcript(connect(), job).text)
+
+
+@app.command("status")
+def show_status(as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False) -> None:
+    """One screen that tells how things are; exit code 1 when something is wrong."""
+    now = status.read_status(connect())
+    if as_json:
+        typer.echo(now.model_dump_json(indent=2))
+    else:
+        screen.show_status(now)
+    if not now.healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+def start(hours: Hours = 1.0) -> None:
+    """Start the appliance, and hold the autoscaler off so that it stays up."""
+    appliance.start(connect(), timedelta(hours=hours), screen.say)
+
+
+@app.command()
+def stop(hours: Hours = 1.0) -> None:
+    """Stop the appliance, and hold the autoscaler off so that it stays down."""
+    appliance.stop(connect(), timedelta(hours=hours), screen.say)
+
+
+@app.command()
+def hold(hours: Hours = 1.0) -> None:
+    """Keep the autoscaler from starting or stopping the appliance."""
+    appliance.hold(connect(), timedelta(hours=hours), screen.say)
+
+
+@app.command()
+def release() -> None:
+    """End a hold."""
+    appliance.release(connect(), screen.say)
+
+
+@app.command()
+def queue() -> None:
+    """How many messages wait, are in flight, are delayed, and are dead."""
+    now = status.read_queue(connect())
+    screen.say(f"{now.visible} visible, {now.in_flight} in flight, {now.delayed} delayed, {now.dead} dead letters")
+
+
+@app.command("logs")
+def show_logs(
+    minutes: Annotated[int, typer.Option(help="how far back", min=1)] = 15,
+    follow: Annotated[bool, typer.Option(help="go on until Ctrl-C")] = False,
+) -> None:
+    """The autoscaler's and the processor's events in order of time."""
+    cloud, since = connect(), datetime.now(UTC) - timedelta(minutes=minutes)
+    seen: set[tuple[datetime, str]] = set()
+    while True:
+        for event in logs.read_events(cloud, since):
+            text = " ".join(f"{k}={v}" for k, v in event.fields.items() if k not in {"time", "worker", "snapshot"})
+            if (event.time, text) not in seen:
+                seen.add((event.time, text))
+                typer.echo(f"{event.time:%H:%M:%S} {event.source:<20} {text}")
+        if not follow:
+            return
+        time.sleep(2)
+
+
+def explain(error: Exception, settings: OpsSettings | None) -> str:
+    """One line that says what is wrong and what to do."""
+    local = settings is None or settings.cloud is Cloud.LOCAL
+    match error:
+        case EndpointConnectionError() if local:
+            return "the local cloud is not up: run `make up`"
+        case EndpointConnectionError():
+            return f"AWS cannot be reached: {error}"
+        case NoCredentialsError():
+            return "no AWS credentials: set AWS_PROFILE in .env or log in"
+        case ProfileNotFound():
+            return f"{error}: correct AWS_PROFILE in .env"
+        case NoRegionError():
+            return "no AWS region: set AWS_REGION in .env"
+        case pymysql.MySQLError() if local:
+            return f"the local database does not answer: run `make up` ({error.args[-1]})"
+        case pymysql.MySQLError():
+            return f"the database does not answer; is this machine let in? ({error.args[-1]})"
+        case ClientError():
+            return f"AWS refused {error.operation_name}: {error.response['Error'].get('Message', error)}"
+        case ValidationError():
+            return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return str(error)
+
+
+def run(application: typer.Typer) -> int:
+    """Run a command line; errors an operator can mend become one line and exit code 1."""
+    settings: OpsSettings | None = None
+    try:
+        settings = OpsSettings()
+        application()
+    except (OpsError, BotoCoreError, ClientError, pymysql.MySQLError, ValidationError) as error:
+        sys.stderr.write(f"error: {explain(error, settings)}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(app))

@@ -1,0 +1,138 @@
+"""One connection to whichever cloud is configured; only the endpoint and the credentials differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pymysql
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from pymysql.cursors import DictCursor
+
+from ops.errors import OpsError
+from ops.settings import Cloud, OpsSettings
+from whisper_processor.contracts import DATABASE_SECRET, ROLE_PROCESSOR, ROLE_TAG
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+
+
+class Connection:
+    """Clients, stack outputs and the database of the configured cloud, each made when first asked for."""
+
+    def __init__(self, settings: OpsSettings) -> None:
+        self.settings = settings
+        if settings.cloud is Cloud.LOCAL:
+            # The emulator takes any credentials; naming them keeps a real profile on this machine out of it.
+            os.environ.pop("AWS_PROFILE", None)
+            self._session = boto3.session.Session("test", "test", region_name=settings.aws_region)
+        else:
+            self._session = boto3.session.Session(
+                profile_name=settings.aws_profile, region_name=settings.aws_region
+            )
+        self._config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=5)
+        self._outputs: dict[str, dict[str, str]] = {}
+
+    @cached_property
+    def cloudformation(self) -> CloudFormationClient:
+        return self._session.client("cloudformation", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def ec2(self) -> EC2Client:
+        return self._session.client("ec2", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def events(self) -> EventBridgeClient:
+        return self._session.client("events", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def functions(self) -> LambdaClient:
+        return self._session.client("lambda", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        return self._session.client("logs", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def s3(self) -> S3Client:
+        return self._session.client("s3", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def secrets(self) -> SecretsManagerClient:
+        return self._session.client("secretsmanager", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        return self._session.client("sqs", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def ssm(self) -> SSMClient:
+        return self._session.client("ssm", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @property
+    def foundation(self) -> dict[str, str]:
+        """Outputs of the foundation stack. Raises OpsError when it is not deployed."""
+        return self._stack_outputs(self.settings.foundation_stack)
+
+    @property
+    def autoscaler(self) -> dict[str, str]:
+        return self._stack_outputs(self.settings.autoscaler_stack)
+
+    def _stack_outputs(self, stack: str) -> dict[str, str]:
+        if stack not in self._outputs:
+            try:
+                found = self.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+            except ClientError as error:
+                if "does not exist" in str(error):
+                    raise OpsError(f"stack {stack} is not deployed: run `make deploy`") from error
+                raise
+            self._outputs[stack] = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
+        return self._outputs[stack]
+
+    def find_instance(self) -> InstanceTypeDef | None:
+        """The newest instance that is not terminated and carries the processor's tag."""
+        answer = self.ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])
+        instances = [
+            instance
+            for reservation in answer["Reservations"]
+            for instance in reservation["Instances"]
+            if instance["State"]["Name"] not in {"terminated", "shutting-down"}
+        ]
+        return max(instances, key=lambda i: i["LaunchTime"], default=None)
+
+    def instance(self) -> InstanceTypeDef:
+        found = self.find_instance()
+        if found is None:
+            raise OpsError("there is no appliance: run `make launch`")
+        return found
+
+    def database(self) -> pymysql.Connection[DictCursor]:
+        """A connection with the credentials the processor itself uses, in autocommit."""
+        secret = json.loads(self.secrets.get_secret_value(SecretId=DATABASE_SECRET)["SecretString"])
+        ca = os.environ.get("DATABASE_CA")
+        return pymysql.connect(
+            host=secret["host"],
+            port=int(secret.get("port", 3306)),
+            user=secret["username"],
+            password=secret["password"],
+            database=secret["dbname"],
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=10,
+            cursorclass=DictCursor,
+            ssl_ca=str(Path(ca)) if ca else None,
+        )

@@ -1,0 +1,151 @@
+"""Deploy what the cloud needs: foundation, autoscaler, the appliance's settings, the appliance itself."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Mapping
+
+from botocore.exceptions import ClientError
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from ops.connection import Connection
+from ops.errors import OpsError
+from ops.lambda_zip import key_of, pack
+from ops.settings import REPOSITORY
+from ops.stacks import deploy_stack
+from whisper_processor.contracts import AUDIO_PREFIX, PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
+from whisper_processor.settings import Settings
+
+Say = Callable[[str], None]
+
+_NOTIFICATION_ID = "classreflect-whisper-upload"
+# What the foundation stack writes, or what only the machine itself can know.
+_NOT_FROM_ENV = {
+    *("queue_url", "dlq_url", "bucket", "database_secret", "database_ca", "aws_region"),
+    *("instance_id", "work_dir", "worker_name", "whisper_models_dir"),
+}
+APPLIANCE_SETTINGS = frozenset(name.upper() for name in Settings.model_fields if name not in _NOT_FROM_ENV)
+
+
+def deploy_infra(cloud: Connection, say: Say) -> None:
+    settings = cloud.settings
+    parameters = {
+        "ImageId": settings.image_id,
+        "InstanceType": settings.instance_type,
+        "ExistingBucketName": settings.existing_bucket_name,
+        "ExistingQueueArn": settings.existing_queue_arn,
+        "ExistingQueueUrl": settings.existing_queue_url,
+        "VpcId": settings.vpc_id,
+        "SubnetId": settings.subnet_id,
+        "AlarmEmail": settings.alarm_email,
+    }
+    template = REPOSITORY / "infra" / "foundation.yaml"
+    deploy_stack(cloud, settings.foundation_stack, template, parameters, say)
+
+
+def deploy_lambda(cloud: Connection, say: Say) -> None:
+    foundation = cloud.foundation
+    archive = pack()
+    key = key_of(archive)
+    cloud.s3.put_object(Bucket=foundation["BucketName"], Key=key, Body=archive)
+    parameters = {
+        "CodeBucket": foundation["BucketName"],
+        "CodeKey": key,
+        "DlqName": foundation["DlqArn"].rsplit(":", 1)[-1],
+        **{
+            name: foundation[name] for name in ("BucketName", "QueueUrl", "QueueArn", "QueueName", "AlarmTopicArn")
+        },
+    }
+    template = REPOSITORY / "infra" / "autoscaler.yaml"
+    deploy_stack(cloud, cloud.settings.autoscaler_stack, template, parameters, say)
+    _notify_on_upload(cloud, foundation["BucketName"], cloud.autoscaler["FunctionArn"])
+    say("uploads start the autoscaler at once; its rule runs every minute")
+
+
+def _notify_on_upload(cloud: Connection, bucket: str, function_arn: str) -> None:
+    """Add our notification to those the bucket has; the bucket may be the backend's."""
+    present = cloud.s3.get_bucket_notification_configuration(Bucket=bucket)
+    functions = [c for c in present.get("LambdaFunctionConfigurations", []) if c.get("Id") != _NOTIFICATION_ID]
+    functions.append(
+        {
+            "Id": _NOTIFICATION_ID,
+            "LambdaFunctionArn": function_arn,
+            "Events": ["s3:ObjectCreated:*"],
+            "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": AUDIO_PREFIX}]}},
+        }
+    )
+    cloud.s3.put_bucket_notification_configuration(
+        Bucket=bucket,
+        NotificationConfiguration={
+            "LambdaFunctionConfigurations": functions,
+            "QueueConfigurations": present.get("QueueConfigurations", []),
+            "TopicConfigurations": present.get("TopicConfigurations", []),
+        },
+    )
+
+
+def appliance_settings() -> dict[str, str]:
+    """The settings in `.env` that are the appliance's."""
+    return {
+        name: value
+        for name, value in dotenv_values(REPOSITORY / ".env").items()
+        if name in APPLIANCE_SETTINGS and value
+    }
+
+
+def deploy_config(cloud: Connection, wanted: Mapping[str, str], say: Say) -> None:
+    """Make Parameter Store hold just `wanted`; the appliance reads it at its next start.
+
+    Raises OpsError naming each invalid value before anything is written.
+    """
+    stand_ins = {"queue_url": "-", "dlq_url": "-", "bucket": "-", "_env_file": None}
+    try:
+        Settings(**stand_ins, **{name.lower(): value for name, value in wanted.items()})  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise OpsError(f"nothing was changed, these settings are wrong: {problems}") from error
+    pages = cloud.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
+    present = {p["Name"].rsplit("/", 1)[-1]: p["Value"] for page in pages for p in page["Parameters"]}
+    for name, value in wanted.items():
+        if present.get(name) != value:
+            cloud.ssm.put_parameter(Name=f"{PARAMETER_PREFIX}/{name}", Value=value, Type="String", Overwrite=True)
+            say(f"setting {name}={value}")
+    for name in (APPLIANCE_SETTINGS & set(present)) - set(wanted):
+        cloud.ssm.delete_parameter(Name=f"{PARAMETER_PREFIX}/{name}")
+        say(f"setting {name} is back to its default")
+
+
+def launch(cloud: Connection, say: Say) -> str:
+    """Launch the appliance from the launch template, unless there is one; returns the instance's id.
+
+    It boots, finds nothing to do and stops itself, which is its normal state.
+    """
+    instance = cloud.find_instance()
+    if instance is not None:
+        say(f"appliance {instance['InstanceId']} is there ({instance['State']['Name']})")
+        return instance["InstanceId"]
+    try:
+        answer = cloud.ec2.run_instances(
+            MinCount=1,
+            MaxCount=1,
+            LaunchTemplate={
+                "LaunchTemplateId": cloud.foundation["LaunchTemplateId"],
+                "Version": "$Latest",
+            },
+            TagSpecifications=[
+                {
+                    "ResourceType": "instance",
+                    "Tags": [
+                        {"Key": ROLE_TAG, "Value": ROLE_PROCESSOR},
+                        {"Key": "Name", "Value": "classreflect-whisper"},
+                        {"Key": "classreflect:launched-by", "Value": getpass.getuser()},
+                    ],
+                }
+            ],
+        )
+    except ClientError as error:
+        raise OpsError(f"the appliance was not launched: {error.response['Error']['Message']}") from error
+    instance_id = answer["Instances"][0]["InstanceId"]
+    say(f"appliance {instance_id} launched; it stops itself when the queue is empty")
+    return instance_id

@@ -1,0 +1,30 @@
+"""Pack the autoscaler: same source, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+from ops.settings import REPOSITORY
+
+AUTOSCALER = REPOSITORY / "lambda" / "autoscaler"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: no clock in the bytes
+
+
+def pack(package: Path = AUTOSCALER) -> bytes:
+    """A zip of the package's Python files, sorted, with fixed times and modes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(package.rglob("*.py")):
+            entry = zipfile.ZipInfo(path.relative_to(package.parent).as_posix(), _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
+    return buffer.getvalue()
+
+
+def key_of(archive: bytes) -> str:
+    """Named by its content, so that CloudFormation sees a change exactly when there is one."""
+    return f"scripts/autoscaler-{hashlib.sha256(archive).hexdigest()[:16]}.zip"

@@ -1,0 +1,56 @@
+"""The operator's settings, from the environment and `.env`. Each is explained in `.env.example`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Cloud(StrEnum):
+    LOCAL = "local"
+    AWS = "aws"
+
+
+class OpsSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=REPOSITORY / ".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    cloud: Cloud = Cloud.LOCAL
+    aws_region: str = "us-east-1"
+    aws_profile: str | None = None
+
+    stack_prefix: str = Field("classreflect-whisper", pattern=r"^[a-z][a-z0-9-]{2,40}$")
+    image_id: str = "ami-0123456789abcdef0"
+    instance_type: str = "c7i.large"
+    existing_bucket_name: str = ""
+    existing_queue_arn: str = ""
+    existing_queue_url: str = ""
+    vpc_id: str = ""
+    subnet_id: str = ""
+    alarm_email: str = ""
+
+    models_dir: Path = REPOSITORY / ".local" / "models"
+    models_from: Path | None = None
+
+    local_port: int = Field(4566, gt=0, lt=65536)
+    local_db_port: int = Field(33066, gt=0, lt=65536)
+    local_root: Path = REPOSITORY / ".local" / "cloud"
+
+    @property
+    def foundation_stack(self) -> str:
+        return f"{self.stack_prefix}-foundation"
+
+    @property
+    def autoscaler_stack(self) -> str:
+        return f"{self.stack_prefix}-autoscaler"
+
+    @property
+    def endpoint(self) -> str | None:
+        """Where AWS is: None for the real one."""
+        return f"http://127.0.0.1:{self.local_port}" if self.cloud is Cloud.LOCAL else None
