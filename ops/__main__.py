@@ -126,7 +126,8 @@ def watch_with_progress(cloud: Connection, job_id: str, timeout: float) -> lesso
     state, looked = "", 0.0
     with screen.progress_bar() as bar:
         task = bar.add_task("waiting", total=100)
-        for job in lessons.follow(cloud, job.id, timeout):
+        for now in lessons.follow(cloud, job.id, timeout):
+            job = now
             if time.monotonic() - looked > 1:
                 found = cloud.find_instance()
                 state, looked = found["State"]["Name"] if found else "no appliance", time.monotonic()
@@ -210,7 +211,7 @@ def show_logs(
         time.sleep(2)
 
 
-def explain(error: Exception, settings: OpsSettings | None) -> str:
+def explain(error: Exception, settings: OpsSettings | None) -> str:  # noqa: PLR0911 - one line each
     """One line that says what is wrong and what to do."""
     local = settings is None or settings.cloud is Cloud.LOCAL
     match error:

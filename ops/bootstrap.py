@@ -39,6 +39,11 @@ class SystemPackage:
 # The server alone (-core), not mariadb-server: that would also start a database service on this machine.
 DEMO_PACKAGES = (
     SystemPackage(
+        ("mariadb-client-core", "mariadb-client-core-10.6"),
+        "my_print_defaults",
+        "what makes the database's first data directory needs it",
+    ),
+    SystemPackage(
         ("mariadb-server-core", "mariadb-server-core-10.6", "mariadb-server"),
         "mariadb-install-db",
         "the database that stands in for Aurora MySQL",

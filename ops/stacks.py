@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError, WaiterError
 
 from ops.connection import Connection
 from ops.errors import OpsError
 
-_POLL_SECONDS = {"Delay": 2, "MaxAttempts": 600}
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import WaiterConfigTypeDef
+
+_WAIT: WaiterConfigTypeDef = {"Delay": 2, "MaxAttempts": 600}
 
 
 def deploy_stack(
@@ -32,7 +36,7 @@ def deploy_stack(
         else:
             client.create_stack(**arguments)  # type: ignore[arg-type]
         waiter = client.get_waiter("stack_update_complete" if exists else "stack_create_complete")
-        waiter.wait(StackName=name, WaiterConfig=_POLL_SECONDS)
+        waiter.wait(StackName=name, WaiterConfig=_WAIT)
     except ClientError as error:
         if "No updates are to be performed" in str(error):
             say(f"{name}: nothing to change")
@@ -47,7 +51,7 @@ def delete_stack(cloud: Connection, name: str, say: Callable[[str], None]) -> No
     if _status(cloud, name) is None:
         return
     cloud.cloudformation.delete_stack(StackName=name)
-    cloud.cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig=_POLL_SECONDS)
+    cloud.cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig=_WAIT)
     say(f"{name}: deleted")
 
 

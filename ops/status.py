@@ -14,11 +14,6 @@ from ops.lessons import Job, list_jobs
 from ops.logs import read_events
 from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG
 
-_BACKLOG = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
 _LOOK_BACK = timedelta(minutes=15)
 
 
@@ -64,11 +59,17 @@ class Status(BaseModel):
 
 def read_queue(cloud: Connection) -> Queue:
     foundation = cloud.foundation
-    main = cloud.sqs.get_queue_attributes(QueueUrl=foundation["QueueUrl"], AttributeNames=list(_BACKLOG))
-    dead = cloud.sqs.get_queue_attributes(QueueUrl=foundation["DlqUrl"], AttributeNames=[_BACKLOG[0]])
-    visible, in_flight, delayed = (int(main["Attributes"].get(name, 0)) for name in _BACKLOG)
-    return Queue(
-        visible=visible, in_flight=in_flight, delayed=delayed, dead=int(dead["Attributes"].get(_BACKLOG[0], 0))
+    visible, in_flight, delayed = _counts(cloud, foundation["QueueUrl"])
+    dead, _, _ = _counts(cloud, foundation["DlqUrl"])
+    return Queue(visible=visible, in_flight=in_flight, delayed=delayed, dead=dead)
+
+
+def _counts(cloud: Connection, url: str) -> tuple[int, int, int]:
+    attributes = cloud.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return (
+        int(attributes["ApproximateNumberOfMessages"]),
+        int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+        int(attributes["ApproximateNumberOfMessagesDelayed"]),
     )
 
 

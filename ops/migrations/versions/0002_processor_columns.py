@@ -1,12 +1,14 @@
 """What the processor records on a job. Additive: the backend's own columns and rows stay as they are."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
 
-COLUMNS: list[sa.Column] = [
+COLUMNS: list[sa.Column[Any]] = [
     sa.Column("progress", sa.SmallInteger, server_default="0"),
     sa.Column("attempts", sa.SmallInteger, server_default="0"),
     sa.Column("model", sa.String(64)),

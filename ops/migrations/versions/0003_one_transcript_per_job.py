@@ -9,17 +9,22 @@ down_revision = "0002"
 ASIDE = "transcripts_superseded"
 
 
+DOUBLES = (
+    "SELECT job_id, MAX(id) AS newest FROM transcripts WHERE job_id IS NOT NULL"
+    " GROUP BY job_id HAVING COUNT(*) > 1"
+)
+OLDER = f"FROM transcripts JOIN ({DOUBLES}) AS d ON transcripts.job_id = d.job_id AND transcripts.id < d.newest"
+
+
 def upgrade() -> None:
-    inspector = sa.inspect(op.get_bind())
-    if any(
-        index["unique"] and index["column_names"] == ["job_id"] for index in inspector.get_indexes("transcripts")
-    ):
+    database = op.get_bind()
+    inspector = sa.inspect(database)
+    indexes = inspector.get_indexes("transcripts")
+    if any(index["unique"] and index["column_names"] == ["job_id"] for index in indexes):
         return
-    doubles = "SELECT job_id, MAX(id) AS newest FROM transcripts WHERE job_id IS NOT NULL GROUP BY job_id HAVING COUNT(*) > 1"
-    if op.get_bind().execute(sa.text(doubles)).first() is not None:
+    if database.execute(sa.text(DOUBLES)).first() is not None:
         if ASIDE not in inspector.get_table_names():
             op.execute(f"CREATE TABLE {ASIDE} LIKE transcripts")
-        older = f"FROM transcripts JOIN ({doubles}) AS d ON transcripts.job_id = d.job_id AND transcripts.id < d.newest"
-        op.execute(f"INSERT IGNORE INTO {ASIDE} SELECT transcripts.* {older}")
-        op.execute(f"DELETE transcripts {older}")
+        op.execute(f"INSERT IGNORE INTO {ASIDE} SELECT transcripts.* {OLDER}")
+        op.execute(f"DELETE transcripts {OLDER}")
     op.create_index("whisper_transcripts_job_id", "transcripts", ["job_id"], unique=True)

@@ -40,30 +40,9 @@ def decode(source: Path, target: Path, max_seconds: float) -> float:
     limit = max_seconds + 1  # one second over is enough to know that it is too long
     decoding = _run(
         [
-            "ffmpeg",
-            "-nostdin",
-            "-v",
-            "error",
-            *_SAFE_INPUT,
-            "-i",
-            f"file:{source}",
-            "-map",
-            "0:a:0",
-            "-vn",
-            "-sn",
-        ]
-        + [
-            "-dn",
-            "-t",
-            str(limit),
-            "-ac",
-            "1",
-            "-ar",
-            str(SAMPLE_RATE),
-            "-f",
-            "s16le",
-            "-y",
-            f"file:{target}",
+            *("ffmpeg", "-nostdin", "-v", "error", *_SAFE_INPUT, "-i", f"file:{source}"),
+            *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(limit)),
+            *("-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "s16le", "-y", f"file:{target}"),
         ],
         # Decoding runs at hundreds of times real time; slower than ten times is a file made to waste our time.
         timeout=max(300.0, max_seconds / 10),

@@ -66,7 +66,7 @@ class ChildTranscriber:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
     def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Transcription:
@@ -100,7 +100,7 @@ class ChildTranscriber:
             raise TransientError(f"the transcription failed: {error}") from error
         finally:
             if not future.done():
-                future.cancel()
+                future.cancel()  # type: ignore[no-untyped-call]
 
 
 _loaded: tuple[tuple[EngineName, Path, int], Engine] | None = None

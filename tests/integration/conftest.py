@@ -1,0 +1,101 @@
+"""A local cloud of the tests' own: free ports, a temporary folder, started by the code behind `make up`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.cloud import LocalCloud
+from local.mariadb import MariaDB
+from ops import appliance, deploy, migrate
+from ops.connection import Connection
+from ops.settings import REPOSITORY, Cloud, OpsSettings
+from whisper_processor import models
+from whisper_processor.contracts import EngineName
+
+MODELS = REPOSITORY / ".local" / "models"
+SHORT_POLLS = {"POLL_WAIT_SECONDS": "1", "PROGRESS_SECONDS": "0.3", "BACKOFF_BASE_SECONDS": "1"}
+
+
+def quiet(_text: str) -> None:
+    """Tests say nothing."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The real base model for both engines, fetched once and kept for the next run."""
+    for engine in EngineName:
+        models.fetch("base", engine, MODELS, None, quiet)
+    return MODELS
+
+
+@pytest.fixture(scope="session")
+def local_cloud(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    cloud = LocalCloud(
+        root=tmp_path_factory.mktemp("cloud"),
+        emulator_python=REPOSITORY / ".local" / "emulator-venv" / "bin" / "python",
+        models_dir=models_dir,
+        port=free_port(),
+        database_port=free_port(),
+    )
+    try:
+        cloud.up(quiet)
+        yield cloud
+    finally:
+        cloud.destroy(quiet)
+
+
+@pytest.fixture(scope="session")
+def settings(local_cloud: LocalCloud) -> OpsSettings:
+    return OpsSettings(
+        _env_file=None,
+        cloud=Cloud.LOCAL,
+        local_port=local_cloud.port,
+        local_db_port=local_cloud.database_port,
+        local_root=local_cloud.root,
+    )
+
+
+@pytest.fixture(scope="session")
+def deployed(settings: OpsSettings) -> Connection:
+    """The whole system on the tests' cloud, its instance stopped."""
+    aws = Connection(settings)
+    deploy.deploy_infra(aws, quiet)
+    migrate.migrate(aws.database())
+    deploy.deploy_lambda(aws, quiet)
+    deploy.deploy_config(aws, SHORT_POLLS, quiet)
+    deploy.launch(aws, quiet)
+    appliance.wait_for(aws, "stopped", 120)
+    return aws
+
+
+@pytest.fixture
+def command_environment(settings: OpsSettings) -> dict[str, str]:
+    """For running a verb as an operator does, against the tests' cloud."""
+    return os.environ | {
+        "CLOUD": "local",
+        "LOCAL_PORT": str(settings.local_port),
+        "LOCAL_DB_PORT": str(settings.local_db_port),
+        "LOCAL_ROOT": str(settings.local_root),
+    }
+
+
+@pytest.fixture(scope="session")
+def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A database that no other test looks at."""
+    server = MariaDB(tmp_path_factory.mktemp("database"), free_port())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

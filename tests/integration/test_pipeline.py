@@ -1,0 +1,137 @@
+"""The main job, end to end: real emulator, Lambda, database, processor and model."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import jiwer
+import pytest
+
+from ops import appliance, lessons, status
+from ops.connection import Connection
+from ops.logs import read_events
+from ops.settings import REPOSITORY
+from ops.timeline import timeline
+from whisper_processor.contracts import JobStatus, Owner
+
+SAMPLE = REPOSITORY / "samples" / "lesson.flac"
+REFERENCE = REPOSITORY / "samples" / "lesson.txt"
+OWNER = Owner(school_id=7, teacher_id=42)
+
+NORMALISE = jiwer.Compose(
+    [
+        jiwer.ToLowerCase(),
+        jiwer.RemovePunctuation(),
+        jiwer.RemoveMultipleSpaces(),
+        jiwer.Strip(),
+        jiwer.ReduceToListOfListOfWords(),
+    ]
+)
+
+
+def word_error_rate(reference: str, heard: str) -> float:
+    return float(jiwer.wer(reference, heard, reference_transform=NORMALISE, hypothesis_transform=NORMALISE))
+
+
+@pytest.fixture(scope="module")
+def lesson(deployed: Connection) -> tuple[str, datetime, datetime]:
+    """One lesson through everything: its job's id, when it was submitted, when the instance stood still again."""
+    submitted = datetime.now(UTC)
+    job_id = lessons.submit(deployed, SAMPLE, OWNER, {})
+    *_, job = lessons.follow(deployed, job_id, timeout=240)
+    assert job.status is JobStatus.COMPLETED, job.error_message
+    appliance.wait_for(deployed, "stopped", 60)
+    return job_id, submitted, datetime.now(UTC)
+
+
+def test_the_transcript_says_what_the_sample_says(
+    deployed: Connection, lesson: tuple[str, datetime, datetime]
+) -> None:
+    transcript = lessons.transcript(deployed, lesson[0])
+    assert word_error_rate(REFERENCE.read_text(), transcript.text) <= 0.05
+    assert transcript.word_count == len(transcript.text.split())
+    assert 0.5 < transcript.confidence <= 1
+
+
+def test_the_job_row_tells_the_whole_story(deployed: Connection, lesson: tuple[str, datetime, datetime]) -> None:
+    job = lessons.find_job(deployed, lesson[0])
+    assert (job.progress, job.attempts, job.error_message) == (100, 1, None)
+    assert (job.school_id, job.teacher_id) == (7, 42)
+    assert job.duration_seconds is not None
+    assert 20 <= job.duration_seconds <= 60
+    assert job.started_at is not None
+    assert job.completed_at is not None
+    assert job.started_at <= job.completed_at
+
+
+def test_the_queue_is_empty_afterwards(deployed: Connection, lesson: tuple[str, datetime, datetime]) -> None:
+    queue = status.read_queue(deployed)
+    assert (queue.backlog, queue.dead) == (0, 0)
+
+
+def test_the_upload_itself_made_the_autoscaler_start_the_instance(
+    deployed: Connection, lesson: tuple[str, datetime, datetime]
+) -> None:
+    decisions = [e.fields for e in read_events(deployed, lesson[1]) if e.fields.get("action") == "start"]
+    assert decisions
+    assert decisions[0]["trigger"] == "upload"
+
+
+def test_the_timeline_is_in_order(deployed: Connection, lesson: tuple[str, datetime, datetime]) -> None:
+    job_id, submitted, stopped = lesson
+    moments = timeline(read_events(deployed, submitted), job_id, submitted, stopped)
+    times = [moment.time for moment in moments]
+    assert None not in times, moments
+    assert times == sorted(t for t in times if t)
+
+
+def test_outputs_lie_beside_each_other_in_the_bucket(
+    deployed: Connection, lesson: tuple[str, datetime, datetime]
+) -> None:
+    prefix = f"transcripts/7/42/{lesson[0]}"
+    bucket = deployed.foundation["BucketName"]
+    found = deployed.s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
+    assert {o["Key"].removeprefix(prefix) for o in found["Contents"]} == {".json", ".vtt", ".srt", ".txt"}
+
+
+def test_a_second_delivery_of_a_finished_job_changes_nothing(
+    deployed: Connection, lesson: tuple[str, datetime, datetime]
+) -> None:
+    job_id = lesson[0]
+    before = lessons.find_job(deployed, job_id), lessons.transcript(deployed, job_id)
+    body = json.dumps({"jobId": job_id, "s3Key": before[0].s3_key})
+    deployed.sqs.send_message(QueueUrl=deployed.foundation["QueueUrl"], MessageBody=body)
+    deployed.ec2.start_instances(InstanceIds=[deployed.instance()["InstanceId"]])
+    deadline = time.monotonic() + 90
+    while status.read_queue(deployed).backlog and time.monotonic() < deadline:
+        time.sleep(0.5)
+    appliance.wait_for(deployed, "stopped", 60)
+    assert (lessons.find_job(deployed, job_id), lessons.transcript(deployed, job_id)) == before
+    assert status.read_queue(deployed).backlog == 0
+
+
+def test_a_file_without_sound_fails_for_good_with_words_for_the_support_desk(deployed: Connection) -> None:
+    key = "audio-files/7/42/notes + plan ü.mp3"
+    deployed.s3.put_object(Bucket=deployed.foundation["BucketName"], Key=key, Body=b"these are my notes" * 100)
+    body = json.dumps({"jobId": "not-audio", "s3Key": key})
+    deployed.sqs.send_message(QueueUrl=deployed.foundation["QueueUrl"], MessageBody=body)
+    deadline = time.monotonic() + 90
+    while status.read_queue(deployed).backlog and time.monotonic() < deadline:
+        time.sleep(0.5)
+    job = lessons.find_job(deployed, "not-audio")
+    assert job.status is JobStatus.FAILED
+    assert "not a recording" in (job.error_message or "")
+    assert status.read_queue(deployed).dead == 1
+    appliance.wait_for(deployed, "stopped", 60)
+
+
+def test_the_one_minute_rule_runs_the_autoscaler_too(deployed: Connection) -> None:
+    since = datetime.now(UTC) - timedelta(minutes=5)
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        if any(e.fields.get("trigger") == "schedule" for e in read_events(deployed, since)):
+            return
+        time.sleep(1)
+    pytest.fail("no tick of the rule within 100 s")
