@@ -17,6 +17,7 @@ MINUTES ?= 15
 HOURS ?= 1
 JSON ?=
 FOLLOW ?=
+DRY_RUN ?=
 
 VENV := .venv/bin
 OPS := $(VENV)/python -m ops
@@ -24,7 +25,7 @@ LOCAL := $(VENV)/python -m local
 SHELL_SCRIPTS := .ci/run
 
 .PHONY: help setup setup-tests demo test lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
-        launch migrate models submit watch jobs transcript status start stop hold release queue logs
+        launch migrate models submit watch jobs transcript status start stop hold release queue dlq redrive logs
 
 ##@ First
 help: ## Show this help
@@ -101,6 +102,12 @@ release: setup ## End a hold
 
 queue: setup ## How many lessons wait
 	@$(OPS) queue
+
+dlq: setup ## What lies in the dead-letter queue, and why
+	@$(OPS) dlq --limit $(LIMIT)
+
+redrive: setup ## Send dead letters to the queue again: LIMIT=… DRY_RUN=1
+	@$(OPS) redrive --limit $(LIMIT) $(if $(DRY_RUN),--dry-run)
 
 logs: setup ## Autoscaler and processor in order of time: MINUTES=… FOLLOW=1
 	@$(OPS) logs --minutes $(MINUTES) $(if $(FOLLOW),--follow)

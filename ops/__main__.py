@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 from pydantic import ValidationError
 
-from ops import appliance, deploy, lessons, logs, migrate, screen, status
+from ops import appliance, dead_letters, deploy, lessons, logs, migrate, screen, status
 from ops.connection import Connection
 from ops.errors import OpsError
 from ops.settings import Cloud, OpsSettings
@@ -190,6 +190,25 @@ def queue() -> None:
     """How many messages wait, are in flight, are delayed, and are dead."""
     now = status.read_queue(connect())
     screen.say(f"{now.visible} visible, {now.in_flight} in flight, {now.delayed} delayed, {now.dead} dead letters")
+
+
+@app.command()
+def dlq(limit: Annotated[int, typer.Option(min=1, max=1000)] = 50) -> None:
+    """What lies in the dead-letter queue, and why."""
+    letters = dead_letters.look(connect(), limit)
+    for letter in letters:
+        screen.say(f"{letter.job_id or 'unreadable'}: {letter.reason}")
+    screen.say(f"{len(letters)} dead letters")
+
+
+@app.command()
+def redrive(
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    dry_run: Annotated[bool, typer.Option(help="only say what would go back")] = False,
+) -> None:
+    """Send dead letters to the lesson queue again, with their attempts at zero."""
+    count = dead_letters.redrive(connect(), limit, dry_run=dry_run, say=screen.say)
+    screen.say(f"{count} {'would go' if dry_run else 'went'} back to the lesson queue")
 
 
 @app.command("logs")

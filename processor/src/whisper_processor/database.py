@@ -246,9 +246,9 @@ class JobStore:
         if message.jobId is None:  # an S3 notification: the backend's row for this key, when there is one
             cursor.execute(columns + "WHERE s3_key=%s ORDER BY id LIMIT 1 FOR UPDATE", (message.s3Key,))
             if row := cursor.fetchone():
-                return row  # type: ignore[return-value]
+                return row
         cursor.execute(columns + "WHERE id=%s FOR UPDATE", (message.job_id,))
-        return cursor.fetchone()  # type: ignore[return-value]
+        return cursor.fetchone()
 
     @staticmethod
     def _create(cursor: Cursor, message: JobMessage) -> tuple[str, str, int, int | None, int | None]:
@@ -279,7 +279,8 @@ class JobStore:
             reraise=True,
         )
         try:
-            return attempts(self._once, work)
+            result: T = attempts(self._once, work)
+            return result
         except pymysql.err.DataError as error:
             raise PermanentError(f"The database does not take the values of this job: {error.args[-1]}") from error
         except pymysql.MySQLError as error:

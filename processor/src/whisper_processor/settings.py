@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX, EngineName, ModelName
 
@@ -69,12 +74,17 @@ def load_settings(parameters: SSMClient | None = None, **overrides: Any) -> Sett
 
     class WithStored(Settings):
         @classmethod
-        def settings_customise_sources(cls, settings_cls: Any, **sources: Any) -> Any:
-            return (
-                sources["init_settings"],
-                sources["env_settings"],
-                sources["dotenv_settings"],
-                lambda: {name: value for name, value in stored.items() if name in Settings.model_fields},
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            from_store = InitSettingsSource(
+                settings_cls, {n: v for n, v in stored.items() if n in cls.model_fields}
             )
+            return init_settings, env_settings, dotenv_settings, from_store
 
     return WithStored(**overrides)

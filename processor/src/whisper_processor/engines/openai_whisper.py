@@ -1,0 +1,75 @@
+"""openai-whisper: OpenAI's own implementation on PyTorch, the reference, with its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import tqdm
+import whisper
+
+from whisper_processor.engines.base import Options, ReportProgress, Samples, Segment, Transcription, Word
+
+
+class OpenAIWhisper:
+    def __init__(self, model: Path, threads: int) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self._model = whisper.load_model(str(model), device="cpu")
+
+    def transcribe(self, samples: Samples, options: Options, report: ReportProgress) -> Transcription:
+        with _progress(report):
+            result = self._model.transcribe(
+                samples,
+                task=options.task.value,
+                language=options.language,
+                word_timestamps=options.word_timestamps,
+                fp16=False,
+                verbose=False,
+            )
+        segments = tuple(_segment(found) for found in result["segments"])
+        return Transcription(language=result["language"] if segments else None, segments=segments)
+
+
+def _segment(found: dict[str, Any]) -> Segment:
+    return Segment(
+        start=found["start"],
+        end=found["end"],
+        text=found["text"].strip(),
+        mean_log_probability=found["avg_logprob"],
+        words=tuple(
+            Word(start=w["start"], end=w["end"], text=w["word"].strip(), probability=w["probability"])
+            for w in found.get("words", ())
+        ),
+    )
+
+
+@contextmanager
+def _progress(report: ReportProgress) -> Iterator[None]:
+    """openai-whisper tells its progress to a tqdm bar only; for the time of a call that bar is ours."""
+
+    class Bar(tqdm.tqdm):  # type: ignore[misc, type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": False, "file": _Nowhere()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            answer: bool | None = super().update(n)
+            if self.total:
+                report(min(1.0, self.n / self.total))
+            return answer
+
+    original = tqdm.tqdm
+    tqdm.tqdm = Bar
+    try:
+        yield
+    finally:
+        tqdm.tqdm = original
+
+
+class _Nowhere:
+    def write(self, _text: str) -> None: ...
+
+    def flush(self) -> None: ...

@@ -1,0 +1,10 @@
+"""Model files: which there are, where they lie, how they are fetched and verified.
+
+A model is a folder `<models_dir>/<engine>/<name>`. It is complete once its marker is there, which is written
+last, after every file's sha256 was found right.
+"""
+
+from whisper_processor.models.catalogue import ModelError, installed, known, model_path
+from whisper_processor.models.fetch import fetch
+
+__all__ = ["ModelError", "fetch", "installed", "known", "model_path"]

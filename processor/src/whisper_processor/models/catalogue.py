@@ -1,0 +1,78 @@
+"""The catalogue of models (`models.toml`) and the ones installed in a directory."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from whisper_processor.contracts import EngineName
+
+MARKER = "verified.json"
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ModelError(Exception):
+    """A model cannot be had; one line that says why and names those that can."""
+
+
+class ModelFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: Sha256
+    size: int
+
+
+class Package(BaseModel):
+    """A wheel that carries model files, or parts of them, in `folder`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requirement: str
+    sha256: Sha256
+    folder: str
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vendor: str
+    files: dict[str, ModelFile]
+    packages: tuple[Package, ...] = ()
+    convert_from: str | None = None
+    """The faster-whisper model whose weights are the same."""
+
+
+@cache
+def catalogue() -> dict[EngineName, dict[str, Model]]:
+    document = tomllib.loads((files(__package__) / "models.toml").read_text())
+    return {
+        EngineName(engine): {name: Model.model_validate(entry) for name, entry in models.items()}
+        for engine, models in document.items()
+    }
+
+
+def known(name: str, engine: EngineName) -> Model:
+    """The catalogue's entry. Raises ModelError naming the models there are."""
+    models = catalogue()[engine]
+    if name not in models:
+        raise ModelError(f"unknown model {name!r} for {engine}; known: {', '.join(sorted(models))}")
+    return models[name]
+
+
+def installed(models_dir: Path, engine: EngineName) -> list[str]:
+    """Names of the complete models of an engine, sorted."""
+    return sorted(marker.parent.name for marker in (models_dir / engine).glob(f"*/{MARKER}"))
+
+
+def model_path(models_dir: Path, engine: EngineName, name: str) -> Path:
+    """What the engine is to load. Raises ModelError naming the installed models when it is not there."""
+    folder = models_dir / engine / name
+    if not (folder / MARKER).exists():
+        there = ", ".join(installed(models_dir, engine)) or "none"
+        raise ModelError(f"The model {name} is not installed for {engine}; installed: {there}.")
+    return folder / f"{name}.pt" if engine is EngineName.OPENAI_WHISPER else folder

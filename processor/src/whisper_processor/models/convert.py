@@ -1,0 +1,139 @@
+"""Turn faster-whisper's float16 weights back into the `.pt` openai-whisper loads; nothing is lost.
+
+CTranslate2 fuses the attention projections and renames the layers; the numbers are the vendor's float16.
+The binary layout is the one CTranslate2's `ModelSpec` writes, version 6.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Tensors = dict[str, NDArray[Any]]
+_BINARY_VERSION = 6
+_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+
+
+def convert(weights: Path, target: Path) -> None:
+    """Write `target` (`.pt`) from a CTranslate2 `model.bin`. Raises ValueError for another layout."""
+    tensors = read_tensors(weights)
+    state = dict(_renamed(tensors))
+    audio_context, audio_state = state["encoder.positional_embedding"].shape
+    text_context, text_state = state["decoder.positional_embedding"].shape
+    dims = {
+        "n_mels": state["encoder.conv1.weight"].shape[1],
+        "n_audio_ctx": audio_context,
+        "n_audio_state": audio_state,
+        "n_audio_head": int(tensors["encoder/num_heads"]),
+        "n_audio_layer": _layers(tensors, "encoder"),
+        "n_vocab": state["decoder.token_embedding.weight"].shape[0],
+        "n_text_ctx": text_context,
+        "n_text_state": text_state,
+        "n_text_head": int(tensors["decoder/num_heads"]),
+        "n_text_layer": _layers(tensors, "decoder"),
+    }
+    model = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+    torch.save({"dims": dims, "model_state_dict": model}, target)
+
+
+def read_tensors(weights: Path) -> Tensors:
+    """All variables of a CTranslate2 model by name."""
+    with weights.open("rb") as file:
+        version = _unpack(file, "I")
+        if version != _BINARY_VERSION:
+            raise ValueError(f"{weights} has binary version {version}, not {_BINARY_VERSION}")
+        _text(file)  # the spec's name
+        _unpack(file, "I")  # and its revision
+        tensors: Tensors = {}
+        for _ in range(_unpack(file, "I")):
+            name = _text(file)
+            shape = [_unpack(file, "I") for _ in range(_unpack(file, "B"))]
+            dtype = np.dtype(_DTYPES[_unpack(file, "B")])
+            tensors[name] = np.frombuffer(file.read(_unpack(file, "I")), dtype).reshape(shape)
+    return tensors
+
+
+def _unpack(file: BinaryIO, kind: str) -> int:
+    return int(struct.unpack(f"<{kind}", file.read(struct.calcsize(kind)))[0])
+
+
+def _text(file: BinaryIO) -> str:
+    return file.read(_unpack(file, "H")).rstrip(b"\0").decode()
+
+
+def _layers(tensors: Tensors, side: str) -> int:
+    return len(
+        {
+            name.split("/")[1]
+            for name in tensors
+            if name.startswith(f"{side}/layer_") and "_norm" not in name.split("/")[1]
+        }
+    )
+
+
+def _renamed(tensors: Tensors) -> Iterator[tuple[str, NDArray[Any]]]:
+    for conv in ("conv1", "conv2"):
+        for part in ("weight", "bias"):
+            yield f"encoder.{conv}.{part}", tensors[f"encoder/{conv}/{part}"]
+    yield "encoder.positional_embedding", tensors["encoder/position_encodings/encodings"]
+    yield "decoder.positional_embedding", tensors["decoder/position_encodings/encodings"]
+    yield "decoder.token_embedding.weight", tensors["decoder/embeddings/weight"]
+    yield from _norm(tensors, "encoder/layer_norm", "encoder.ln_post")
+    yield from _norm(tensors, "decoder/layer_norm", "decoder.ln")
+    for side in ("encoder", "decoder"):
+        for layer in range(_layers(tensors, side)):
+            ours, theirs = f"{side}/layer_{layer}", f"{side}.blocks.{layer}"
+            yield from _self_attention(tensors, f"{ours}/self_attention", f"{theirs}.attn")
+            if side == "decoder":
+                yield from _cross_attention(tensors, f"{ours}/attention", f"{theirs}.cross_attn")
+            yield from _norm(tensors, f"{ours}/ffn/layer_norm", f"{theirs}.mlp_ln")
+            yield from _linear(tensors, f"{ours}/ffn/linear_0", f"{theirs}.mlp.0")
+            yield from _linear(tensors, f"{ours}/ffn/linear_1", f"{theirs}.mlp.2")
+
+
+def _self_attention(tensors: Tensors, ours: str, theirs: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """linear_0 is query, key and value in one; the key's bias there is zeros, Whisper has none."""
+    yield from _norm(tensors, f"{ours}/layer_norm", f"{theirs}_ln")
+    query, key, value = np.split(tensors[f"{ours}/linear_0/weight"], 3)
+    query_bias, _, value_bias = np.split(tensors[f"{ours}/linear_0/bias"], 3)
+    yield from _projections(theirs, (query, query_bias), key, (value, value_bias))
+    yield from _linear(tensors, f"{ours}/linear_1", f"{theirs}.out")
+
+
+def _cross_attention(tensors: Tensors, ours: str, theirs: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """linear_0 is the query; linear_1 is key and value in one."""
+    yield from _norm(tensors, f"{ours}/layer_norm", f"{theirs}_ln")
+    query, query_bias = tensors[f"{ours}/linear_0/weight"], tensors[f"{ours}/linear_0/bias"]
+    key, value = np.split(tensors[f"{ours}/linear_1/weight"], 2)
+    _, value_bias = np.split(tensors[f"{ours}/linear_1/bias"], 2)
+    yield from _projections(theirs, (query, query_bias), key, (value, value_bias))
+    yield from _linear(tensors, f"{ours}/linear_2", f"{theirs}.out")
+
+
+def _projections(
+    theirs: str,
+    query: tuple[NDArray[Any], NDArray[Any]],
+    key: NDArray[Any],
+    value: tuple[NDArray[Any], NDArray[Any]],
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield f"{theirs}.query.weight", query[0]
+    yield f"{theirs}.query.bias", query[1]
+    yield f"{theirs}.key.weight", key
+    yield f"{theirs}.value.weight", value[0]
+    yield f"{theirs}.value.bias", value[1]
+
+
+def _linear(tensors: Tensors, ours: str, theirs: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    for part in ("weight", "bias"):
+        yield f"{theirs}.{part}", tensors[f"{ours}/{part}"]
+
+
+def _norm(tensors: Tensors, ours: str, theirs: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield f"{theirs}.weight", tensors[f"{ours}/gamma"]
+    yield f"{theirs}.bias", tensors[f"{ours}/beta"]
