@@ -16,6 +16,7 @@ from whisper_processor.engines.base import (
     Transcription,
     Word,
 )
+from whisper_processor.engines.cues import split
 
 
 class FasterWhisper:
@@ -29,30 +30,33 @@ class FasterWhisper:
             "task": options.task.value,
             "language": options.language,
             "beam_size": options.beam_size,
-            "word_timestamps": options.word_timestamps,
             "vad_filter": True,
         }
-        if options.batch_size > 1:
-            # Timestamps cut the 30 s windows into segments of a subtitle's size.
+        batched = options.batch_size > 1
+        if batched:
+            # Whisper's own timestamps must stay off here: a window of a batch is decoded once, and what follows
+            # an early end-of-segment timestamp in it would be lost (a whole sentence of the sample was). The
+            # times come from aligning the words instead.
             segments, info = BatchedInferencePipeline(self._model).transcribe(
-                samples, batch_size=options.batch_size, without_timestamps=False, **arguments
+                samples, batch_size=options.batch_size, word_timestamps=True, **arguments
             )
         else:
-            segments, info = self._model.transcribe(samples, **arguments)
+            segments, info = self._model.transcribe(samples, word_timestamps=options.word_timestamps, **arguments)
         duration = len(samples) / SAMPLE_RATE
         done: list[Segment] = []
-        for segment in segments:  # a generator: the work happens here
-            report(min(1.0, segment.end / duration))
-            done.append(
-                Segment(
-                    start=segment.start,
-                    end=segment.end,
-                    text=segment.text.strip(),
-                    mean_log_probability=segment.avg_logprob,
-                    words=tuple(
-                        Word(start=w.start, end=w.end, text=w.word.strip(), probability=w.probability)
-                        for w in segment.words or ()
-                    ),
-                )
+        for found in segments:  # a generator: the work happens here
+            report(min(1.0, found.end / duration))
+            words = tuple(
+                Word(start=w.start, end=w.end, text=w.word, probability=w.probability) for w in found.words or ()
             )
+            segment = Segment(
+                start=found.start,
+                end=found.end,
+                text=found.text.strip(),
+                mean_log_probability=found.avg_logprob,
+                words=words,
+            )
+            done.extend(split(segment) if batched else [segment])
+        if not options.word_timestamps:
+            done = [segment.model_copy(update={"words": ()}) for segment in done]
         return Transcription(language=info.language if done else None, segments=tuple(done))

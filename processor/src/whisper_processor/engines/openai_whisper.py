@@ -41,7 +41,7 @@ def _segment(found: dict[str, Any]) -> Segment:
         text=found["text"].strip(),
         mean_log_probability=found["avg_logprob"],
         words=tuple(
-            Word(start=w["start"], end=w["end"], text=w["word"].strip(), probability=w["probability"])
+            Word(start=w["start"], end=w["end"], text=w["word"], probability=w["probability"])
             for w in found.get("words", ())
         ),
     )
@@ -51,7 +51,7 @@ def _segment(found: dict[str, Any]) -> Segment:
 def _progress(report: ReportProgress) -> Iterator[None]:
     """openai-whisper tells its progress to a tqdm bar only; for the time of a call that bar is ours."""
 
-    class Bar(tqdm.tqdm):  # type: ignore[misc, type-arg]
+    class Bar(tqdm.tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **{**options, "disable": False, "file": _Nowhere()})
 
