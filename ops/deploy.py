@@ -19,6 +19,7 @@ from whisper_processor.settings import Settings
 
 Say = Callable[[str], None]
 
+_SHARED_OUTPUTS = ("BucketName", "QueueUrl", "QueueArn", "QueueName", "DlqName", "AlarmTopicArn")
 _NOTIFICATION_ID = "classreflect-whisper-upload"
 # What the foundation stack writes, or what only the machine itself can know.
 _NOT_FROM_ENV = {
@@ -36,12 +37,18 @@ def deploy_infra(cloud: Connection, say: Say) -> None:
         "ExistingBucketName": settings.existing_bucket_name,
         "ExistingQueueArn": settings.existing_queue_arn,
         "ExistingQueueUrl": settings.existing_queue_url,
-        "VpcId": settings.vpc_id,
+        "VpcId": settings.vpc_id or _default_vpc(cloud),
         "SubnetId": settings.subnet_id,
         "AlarmEmail": settings.alarm_email,
     }
     template = REPOSITORY / "infra" / "foundation.yaml"
     deploy_stack(cloud, settings.foundation_stack, template, parameters, say)
+
+
+def _default_vpc(cloud: Connection) -> str:
+    for vpc in cloud.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]:
+        return vpc["VpcId"]
+    raise OpsError("this account has no default VPC: set VPC_ID in .env")
 
 
 def deploy_lambda(cloud: Connection, say: Say) -> None:

@@ -29,7 +29,11 @@ def deploy_stack(
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
         "Tags": [{"Key": "classreflect:stack", "Value": name}],
     }
-    exists = _status(cloud, name) is not None
+    status = _status(cloud, name)
+    if status == "ROLLBACK_COMPLETE":  # its creation failed; such a stack can only be deleted
+        delete_stack(cloud, name, say)
+        status = None
+    exists = status is not None
     try:
         if exists:
             client.update_stack(**arguments)  # type: ignore[arg-type]

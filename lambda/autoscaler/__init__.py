@@ -1,0 +1,1 @@
+"""Starts the transcription instance when there is work and stops it when there is none."""

@@ -1,0 +1,137 @@
+"""The AWS side of a tick: two calls to see, at most two to act."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from autoscaler.decision import Action, Decision, Instance, Snapshot
+from autoscaler.marks import (
+    HEARTBEAT_TAG,
+    HOLD_TAG,
+    MARK_TAG,
+    ROLE_PROCESSOR,
+    ROLE_TAG,
+    format_mark,
+    parse_heartbeat,
+    parse_hold,
+    parse_mark,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+    from mypy_boto3_sqs import SQSClient
+
+_LIVE_STATES = ["pending", "running", "shutting-down", "stopping", "stopped"]
+
+
+class Outcome(StrEnum):
+    NONE = "none"
+    DONE = "done"
+    DRY_RUN = "dry-run"
+    INCORRECT_STATE = "incorrect-state"
+    NO_CAPACITY = "no-capacity"
+
+
+_NAMED_ERRORS = {
+    # The state changed between seeing and acting; the next tick sees the new one.
+    "IncorrectInstanceState": Outcome.INCORRECT_STATE,
+    # The zone is full for now; the next tick tries again, and an alarm watches the metric.
+    "InsufficientInstanceCapacity": Outcome.NO_CAPACITY,
+    "InsufficientHostCapacity": Outcome.NO_CAPACITY,
+    "InsufficientReservedInstanceCapacity": Outcome.NO_CAPACITY,
+}
+
+
+class Cloud:
+    def __init__(self, ec2: EC2Client, sqs: SQSClient, queue_url: str) -> None:
+        self._ec2 = ec2
+        self._sqs = sqs
+        self._queue_url = queue_url
+
+    def observe(self, now: datetime, *, upload_event: bool = False) -> Snapshot:
+        queue = self._sqs.get_queue_attributes(
+            QueueUrl=self._queue_url,
+            AttributeNames=[
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+                "ApproximateNumberOfMessagesDelayed",
+            ],
+        )["Attributes"]
+        return Snapshot(
+            now=now,
+            instance=self._find_instance(),
+            visible=int(queue["ApproximateNumberOfMessages"]),
+            in_flight=int(queue["ApproximateNumberOfMessagesNotVisible"]),
+            delayed=int(queue["ApproximateNumberOfMessagesDelayed"]),
+            upload_event=upload_event,
+        )
+
+    def act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
+        """Carry the decision out; raises ClientError on everything that has no name here."""
+        instance = snapshot.instance
+        if instance is None:
+            return Outcome.NONE  # the alarm is raised by the metric
+        # The mark first: a reboot that is not remembered would be repeated every minute.
+        self._remember(instance, decision)
+        return self._carry_out(decision.action, instance.id)
+
+    def _find_instance(self) -> Instance | None:
+        reservations = self._ec2.describe_instances(
+            Filters=[
+                {"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]},
+                {"Name": "instance-state-name", "Values": _LIVE_STATES},
+            ]
+        )["Reservations"]
+        found = [_read_instance(each) for group in reservations for each in group["Instances"]]
+        if not found:
+            return None
+        newest = max(found, key=lambda instance: (instance.launch_time, instance.id))
+        return replace(newest, others=len(found) - 1)
+
+    def _remember(self, instance: Instance, decision: Decision) -> None:
+        if decision.mark == instance.mark:
+            return
+        if decision.mark:
+            value = format_mark(decision.mark)
+            self._ec2.create_tags(Resources=[instance.id], Tags=[{"Key": MARK_TAG, "Value": value}])
+        else:
+            self._ec2.delete_tags(Resources=[instance.id], Tags=[{"Key": MARK_TAG}])
+
+    def _carry_out(self, action: Action, instance_id: str) -> Outcome:
+        ids = [instance_id]
+        try:
+            match action:
+                case Action.START:
+                    self._ec2.start_instances(InstanceIds=ids)
+                case Action.STOP:
+                    self._ec2.stop_instances(InstanceIds=ids)
+                case Action.FORCE_STOP:
+                    self._ec2.stop_instances(InstanceIds=ids, Force=True)
+                case Action.RESTART:
+                    self._ec2.reboot_instances(InstanceIds=ids)
+                case Action.NONE | Action.ALARM:
+                    return Outcome.NONE
+        except ClientError as error:
+            outcome = _NAMED_ERRORS.get(error.response["Error"]["Code"])
+            if outcome is None:
+                raise
+            return outcome
+        return Outcome.DONE
+
+
+def _read_instance(raw: InstanceTypeDef) -> Instance:
+    tags = {tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])}
+    return Instance(
+        id=raw["InstanceId"],
+        state=raw["State"]["Name"],
+        launch_time=raw["LaunchTime"],
+        hold=parse_hold(tags.get(HOLD_TAG)),
+        heartbeat=parse_heartbeat(tags.get(HEARTBEAT_TAG)),
+        mark=parse_mark(tags.get(MARK_TAG)),
+    )
