@@ -28,7 +28,7 @@ class OpenAIWhisper:
                 language=options.language,
                 word_timestamps=options.word_timestamps,
                 fp16=False,
-                verbose=False,
+                verbose=None,  # False would print the language found, into the worker's log of JSON lines
             )
         segments = tuple(_segment(found) for found in result["segments"])
         return Transcription(language=result["language"] if segments else None, segments=segments)

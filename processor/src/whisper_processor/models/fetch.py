@@ -89,8 +89,10 @@ def _from_directory(model: Model, source: Path, scratch: Path) -> str:
 
 
 def _from_vendor(model: Model, scratch: Path, say: Say) -> str:
-    # A host that is out of reach must not cost minutes: one try, five seconds to connect.
-    http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=30), retries=urllib3.Retry(0, redirect=5))
+    # A host that is out of reach must not cost minutes: one try, five seconds to connect. Redirects are
+    # followed (the weights lie on another host), so the limits are set one by one: `total` would count them.
+    retries = urllib3.Retry(total=None, connect=0, read=0, other=0, status=0, redirect=5)
+    http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=30), retries=retries)
     for file, pin in model.files.items():
         try:
             answer = http.request("GET", model.vendor + file, preload_content=False)
@@ -158,7 +160,8 @@ def _converted(name: str, model: Model, models_dir: Path, source: Path | None, s
         raise _Unavailable("the catalogue has no source for it")
     weights = fetch(model.convert_from, EngineName.FASTER_WHISPER, models_dir, source, say) / "model.bin"
     convert(weights, scratch / f"{name}.pt")
-    return f"converted from faster-whisper/{model.convert_from}"
+    source_pin = known(model.convert_from, EngineName.FASTER_WHISPER).files["model.bin"]
+    return f"converted from faster-whisper/{model.convert_from} model.bin sha256 {source_pin.sha256}"
 
 
 def _verify(path: Path, pin: ModelFile) -> None:
