@@ -15,7 +15,8 @@ BACKEND = (
     "'queued','processing','completed','failed'), s3_key VARCHAR(255), processing_started_at DATETIME,"
     " processing_completed_at DATETIME, error_message TEXT)",
     "CREATE TABLE transcripts (id INT AUTO_INCREMENT PRIMARY KEY, job_id VARCHAR(36), teacher_id INT,"
-    " school_id INT, transcript_text LONGTEXT, word_count INT, confidence_score DECIMAL(3,2), created_at TIMESTAMP)",
+    " school_id INT, transcript_text LONGTEXT, word_count INT, confidence_score DECIMAL(3,2),"
+    " created_at TIMESTAMP)",
     "INSERT INTO audio_jobs VALUES ('old', 2, 1, 'completed', 'audio-files/1/2/x.mp3', NULL, NULL, NULL)",
     "INSERT INTO transcripts (job_id, teacher_id, school_id, transcript_text, word_count, confidence_score)"
     " VALUES ('old', 2, 1, 'first', 1, 0.50), ('old', 2, 1, 'second', 1, 0.60), ('other', 2, 1, 'alone', 1, 0.70)",
