@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -32,8 +33,9 @@ log = structlog.get_logger()
 def main() -> int:
     # boto3's own retries, with its client-side rate limiting; the long poll needs the longer read timeout.
     config = Config(retries={"mode": "adaptive", "max_attempts": 6}, connect_timeout=5, read_timeout=70)
-    session = boto3.session.Session()
+    metadata = Metadata()
     try:
+        session = boto3.session.Session(region_name=_region(metadata))
         settings = load_settings(session.client("ssm", config=config))
     except ValidationError as error:
         missing = ", ".join(f"{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors())
@@ -43,13 +45,12 @@ def main() -> int:
         sys.stderr.write(f"whisper-processor: settings cannot be read from Parameter Store: {error}\n")
         return 1
     configure_logging(settings.worker_name)
-    return run(settings, session, config)
+    return run(settings, session, config, metadata)
 
 
-def run(settings: Settings, session: boto3.session.Session, config: Config) -> int:
+def run(settings: Settings, session: boto3.session.Session, config: Config, metadata: Metadata) -> int:
     drain = Drain()
     _drain_on_signals(drain, settings.drain_seconds)
-    metadata = Metadata()
     machine = _machine(settings, metadata, session, config)
     queue = LessonQueue(
         session.client("sqs", config=config),
@@ -87,6 +88,17 @@ def run(settings: Settings, session: boto3.session.Session, config: Config) -> i
         machine.stop()
     log.info("worker_ended", drained=drain.requested)
     return 0
+
+
+def _region(metadata: Metadata) -> str | None:
+    """boto3 itself reads AWS_DEFAULT_REGION alone; an instance knows where it is."""
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if named:
+        return named
+    try:
+        return metadata.region
+    except HTTPError:
+        return None  # the configuration file may name it
 
 
 def _machine(
