@@ -41,9 +41,8 @@ class Aws:
         }
         self.ec2.add_response("describe_instances", {"Reservations": [{"Instances": [raw]}] if state else []})
 
-    def tick(self, **options: Any) -> dict[str, Any]:
-        options = {"trigger": Trigger.SCHEDULE, "clock": lambda: NOW} | options
-        line = tick(self.cloud, Config(), **options)
+    def tick(self, *, dry_run: bool = False) -> dict[str, Any]:
+        line = tick(self.cloud, Config(), trigger=Trigger.SCHEDULE, dry_run=dry_run, clock=lambda: NOW)
         self.ec2.assert_no_pending_responses()
         self.sqs.assert_no_pending_responses()
         assert len(self.calls) <= MOST_CALLS
