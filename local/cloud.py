@@ -123,6 +123,7 @@ class LocalCloud:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "LOCAL_CLOUD_ROOT": str(self.root),
             "WHISPER_MODELS_DIR": str(self.models_dir),
+            "DATABASE_CA": str(self.database.ca),
         }
         checkout = Path(__file__).parent.parent
         argv = [sys.executable, "-m", "local.supervisor"]

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
+import trustme
 
 from local.errors import LocalError
 from local.processes import Service
 
 _DATABASE = "classreflect"
 _USER = "whisper"
+_NAMES = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class MariaDB:
     def _socket(self) -> Path:
         # A socket's path may have 107 bytes only; a deep checkout must not break it.
         return Path(f"/tmp/classreflect-{os.getuid()}-{self.port}.sock")  # noqa: S108
+
+    @property
+    def ca(self) -> Path:
+        """What a client must be given to trust this server, as RDS's bundle is on AWS."""
+        return self.root / "certificates" / "ca.pem"
+
+    @property
+    def _certificate(self) -> Path:
+        """The server's certificate with its key, readable by its owner alone."""
+        return self.root / "certificates" / "server.pem"
 
     @property
     def _credentials(self) -> Path:
@@ -66,6 +78,7 @@ class MariaDB:
         """Make the data directory at the first start, run the server, make database and user. Safe to repeat."""
         if self.service.process() is None:
             self._install()
+            self._certify()
             self._launch()
         self._make_user()
 
@@ -94,6 +107,15 @@ class MariaDB:
         if installing.returncode != 0:
             raise LocalError(f"MariaDB's data directory could not be made: {installing.stderr.strip()[-300:]}")
 
+    def _certify(self) -> None:
+        if self._certificate.exists():
+            return
+        self.ca.parent.mkdir(mode=0o700, exist_ok=True)
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.ca))
+        self._certificate.touch(mode=0o600)
+        authority.issue_cert(*_NAMES).private_key_and_cert_chain_pem.write_to_path(str(self._certificate))
+
     def _launch(self) -> None:
         server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
         argv = [
@@ -104,6 +126,8 @@ class MariaDB:
                 "--character-set-server=utf8mb4",
                 "--innodb-buffer-pool-size=64M",
                 "--default-time-zone=+00:00",
+                f"--ssl-cert={self._certificate}",
+                f"--ssl-key={self._certificate}",
             ),
         ]
         self.service.start(argv, os.environ)
@@ -123,6 +147,7 @@ class MariaDB:
             cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_DATABASE} CHARACTER SET utf8mb4")
             for host in ("127.0.0.1", "localhost"):
                 cursor.execute(
-                    f"CREATE OR REPLACE USER {_USER}@'{host}' IDENTIFIED BY %s", (credentials["password"],)
+                    f"CREATE OR REPLACE USER {_USER}@'{host}' IDENTIFIED BY %s REQUIRE SSL",
+                    (credentials["password"],),
                 )
                 cursor.execute(f"GRANT ALL ON {_DATABASE}.* TO {_USER}@'{host}'")

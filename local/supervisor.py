@@ -137,6 +137,7 @@ class Machine:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "PYTHONUNBUFFERED": "1",
             "WHISPER_MODELS_DIR": os.environ["WHISPER_MODELS_DIR"],
+            "DATABASE_CA": os.environ["DATABASE_CA"],
         }
 
     def _role_credentials(self) -> dict[str, str]:

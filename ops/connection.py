@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -123,7 +122,11 @@ class Connection:
     def database(self) -> pymysql.Connection[DictCursor]:
         """A connection with the credentials the processor itself uses, in autocommit."""
         secret = json.loads(self.secrets.get_secret_value(SecretId=DATABASE_SECRET)["SecretString"])
-        ca = os.environ.get("DATABASE_CA")
+        ca = self.settings.ca
+        if ca is not None and not ca.is_file():
+            raise OpsError(
+                f"no such file: {ca}; DATABASE_CA in .env names the certificates the database is signed by"
+            )
         return pymysql.connect(
             host=secret["host"],
             port=int(secret.get("port", 3306)),
@@ -134,5 +137,6 @@ class Connection:
             autocommit=True,
             connect_timeout=10,
             cursorclass=DictCursor,
-            ssl_ca=str(Path(ca)) if ca else None,
+            ssl_ca=str(ca) if ca else None,
+            ssl_verify_identity=ca is not None,
         )

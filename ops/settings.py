@@ -42,6 +42,9 @@ class OpsSettings(BaseSettings):
     local_db_port: int = Field(33066, gt=0, lt=65536)
     local_root: Path = REPOSITORY / ".local" / "cloud"
 
+    database_tls: bool = True
+    database_ca: Path = REPOSITORY / ".local" / "certificates" / "rds-ca.pem"
+
     @property
     def foundation_stack(self) -> str:
         return f"{self.stack_prefix}-foundation"
@@ -49,6 +52,13 @@ class OpsSettings(BaseSettings):
     @property
     def autoscaler_stack(self) -> str:
         return f"{self.stack_prefix}-autoscaler"
+
+    @property
+    def ca(self) -> Path | None:
+        """The certificates the database's own must be signed by; None without TLS."""
+        if self.cloud is Cloud.LOCAL:
+            return self.local_root / "certificates" / "ca.pem"
+        return self.database_ca if self.database_tls else None
 
     @property
     def endpoint(self) -> str | None:

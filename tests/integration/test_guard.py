@@ -26,12 +26,13 @@ def aws(settings: OpsSettings, local_cloud: LocalCloud) -> Connection:
 
 
 @pytest.fixture
-def make_store(aws: Connection) -> Iterator[MakeStore]:
+def make_store(aws: Connection, local_cloud: LocalCloud) -> Iterator[MakeStore]:
     """Stores of several workers, each with a connection of its own."""
     made: list[JobStore] = []
 
     def make(worker: str) -> JobStore:
-        made.append(JobStore(SecretCredentials(aws.secrets, DATABASE_SECRET), worker, patience_seconds=20))
+        secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
+        made.append(JobStore(secrets, worker, ca=local_cloud.database.ca, patience_seconds=20))
         return made[-1]
 
     yield make
@@ -187,7 +188,8 @@ def test_a_database_restart_is_waited_out(aws: Connection, make_store: MakeStore
 def test_a_database_that_stays_away_is_a_transient_error(
     aws: Connection, make_store: MakeStore, local_cloud: LocalCloud
 ) -> None:
-    store = JobStore(SecretCredentials(aws.secrets, DATABASE_SECRET), "a", patience_seconds=1)
+    secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
+    store = JobStore(secrets, "a", ca=local_cloud.database.ca, patience_seconds=1)
     local_cloud.database.stop()
     try:
         with pytest.raises(TransientError, match="database"):

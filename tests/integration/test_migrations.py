@@ -35,6 +35,7 @@ def connect(server: MariaDB) -> pymysql.Connection[DictCursor]:
         database=str(credentials["dbname"]),
         autocommit=True,
         cursorclass=DictCursor,
+        ssl_ca=str(server.ca),
     )
     with database.cursor() as cursor:
         cursor.execute("SET FOREIGN_KEY_CHECKS=0")
