@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from types import FrameType
 
 import boto3
 import structlog
@@ -15,79 +12,100 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 
+from whisper_processor import __version__
 from whisper_processor.database import JobStore, SecretCredentials
+from whisper_processor.drain import Drain, drain_on_signals, drain_on_spot_notice
 from whisper_processor.instance import Machine, Metadata
 from whisper_processor.intake import Intake
+from whisper_processor.metrics import Metrics
+from whisper_processor.pulse import Pulse
 from whisper_processor.queue import LessonQueue
 from whisper_processor.settings import Settings, load_settings
 from whisper_processor.storage import LessonStore
 from whisper_processor.telemetry import configure_logging
-from whisper_processor.transcriber import ChildTranscriber
-from whisper_processor.worker import Drain, Worker, start_heartbeat
+from whisper_processor.transcriber import ChildTranscriber, Transcriber
+from whisper_processor.worker import Worker, start_heartbeat
 
-_SPOT_NOTICE_SECONDS = 110.0  # two minutes are given; ten seconds are kept to say goodbye
-_SPOT_CHECK_SECONDS = 5.0
+# The long poll of 20 s is the longest answer there is; everything else that takes 30 s has gone wrong.
+_CLIENT_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=30, tcp_keepalive=True
+)
 log = structlog.get_logger()
 
 
 def main() -> int:
-    # boto3's own retries, with its client-side rate limiting; the long poll needs the longer read timeout.
-    config = Config(retries={"mode": "adaptive", "max_attempts": 6}, connect_timeout=5, read_timeout=70)
     metadata = Metadata()
     try:
         session = boto3.session.Session(region_name=_region(metadata))
-        settings = load_settings(session.client("ssm", config=config))
+        settings = load_settings(session.client("ssm", config=_CLIENT_CONFIG))
     except ValidationError as error:
         missing = ", ".join(f"{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors())
-        sys.stderr.write(f"whisper-processor: settings are missing or wrong: {missing}\n")
-        return 2
+        return _refuse(f"settings are missing or wrong: {missing}")
     except (BotoCoreError, ClientError) as error:
-        sys.stderr.write(f"whisper-processor: settings cannot be read from Parameter Store: {error}\n")
-        return 1
+        return _refuse(f"settings cannot be read from Parameter Store: {error}")
+    if settings.database_tls and not settings.database_ca.is_file():
+        return _refuse(f"DATABASE_CA names no file: {settings.database_ca}")
     configure_logging(settings.worker_name)
-    return run(settings, session, config, metadata)
+    with ChildTranscriber() as transcriber:
+        return run(settings, session, metadata, transcriber)
 
 
-def run(settings: Settings, session: boto3.session.Session, config: Config, metadata: Metadata) -> int:
-    drain = Drain()
-    _drain_on_signals(drain, settings.drain_seconds)
-    machine = _machine(settings, metadata, session, config)
+def run(settings: Settings, session: boto3.session.Session, metadata: Metadata, transcriber: Transcriber) -> int:
+    """Work until there is nothing left to do or the worker is asked to leave; the process's exit code."""
+    drain, pulse = Drain(), Pulse()
+    drain_on_signals(drain, settings.drain_seconds)
+    machine = _machine(settings, metadata, session)
     queue = LessonQueue(
-        session.client("sqs", config=config),
+        session.client("sqs", config=_CLIENT_CONFIG),
         settings.queue_url,
         settings.dlq_url,
         settings.visibility_timeout_seconds,
     )
-    store = LessonStore(session.client("s3", config=config), settings.bucket)
-    secrets = SecretCredentials(session.client("secretsmanager", config=config), settings.database_secret)
-    worker_id = machine.instance_id if machine else settings.worker_name
-    log.info("worker_started", instance=machine.instance_id if machine else None, model=settings.whisper_model)
-    intake = Intake(
-        queue,
-        store,
-        wait_seconds=settings.poll_wait_seconds,
-        max_file_bytes=settings.max_file_bytes,
-        work_dir=settings.work_dir,
-        on_error=lambda error: log.warning("queue_call_failed", error=str(error)),
+    store = LessonStore(session.client("s3", config=_CLIENT_CONFIG), settings.bucket)
+    secrets = SecretCredentials(session.client("secretsmanager", config=_CLIENT_CONFIG), settings.database_secret)
+    metrics = Metrics(session.client("cloudwatch", config=_CLIENT_CONFIG))
+    # Unique to this process: a worker that was killed and the one that follows it are two.
+    worker_id = f"{machine.instance_id if machine else settings.worker_name}/{os.getpid()}"[-64:]
+    worker = Worker(
+        settings,
+        intake=Intake(
+            queue,
+            store,
+            wait_seconds=settings.poll_wait_seconds,
+            max_file_bytes=settings.max_file_bytes,
+            work_dir=settings.work_dir,
+            on_error=lambda error: log.warning("queue_call_failed", error=str(error)),
+        ),
+        jobs=JobStore(secrets, worker_id, ca=settings.database_ca if settings.database_tls else None),
+        store=store,
+        transcriber=transcriber,
+        metrics=metrics,
+        drain=drain,
+        pulse=pulse,
+        most_deliveries=_most_deliveries(queue),
     )
-    with ChildTranscriber() as transcriber:
-        worker = Worker(
-            settings,
-            intake=intake,
-            jobs=JobStore(secrets, worker_id, ca=settings.database_ca),
-            store=store,
-            transcriber=transcriber,
-            drain=drain,
-        )
-        if machine:
-            start_heartbeat(worker, machine, drain, settings.heartbeat_seconds)
-            _drain_on_spot_notice(metadata, drain)
-        nothing_left = worker.run()
+    log.info("worker_started", version=__version__, id=worker_id, model=settings.whisper_model)
+    if machine:
+        _announce(machine)
+        start_heartbeat(worker, machine, pulse, drain, settings.heartbeat_seconds)
+        drain_on_spot_notice(metadata, drain)
+    pulse.ready()
+    nothing_left = worker.run()
+    metrics.close()
     if nothing_left and machine and settings.stop_when_idle:
         log.info("instance_stopping", reason=f"the queue was empty {settings.empty_polls} times in a row")
-        machine.stop()
+        try:
+            machine.stop()
+        except (BotoCoreError, ClientError) as error:
+            log.critical("instance_not_stopped", error=str(error))
+            return 1
     log.info("worker_ended", drained=drain.requested)
     return 0
+
+
+def _refuse(why: str) -> int:
+    sys.stderr.write(f"whisper-processor: {why}\n")
+    return 2
 
 
 def _region(metadata: Metadata) -> str | None:
@@ -101,9 +119,7 @@ def _region(metadata: Metadata) -> str | None:
         return None  # the configuration file may name it
 
 
-def _machine(
-    settings: Settings, metadata: Metadata, session: boto3.session.Session, config: Config
-) -> Machine | None:
+def _machine(settings: Settings, metadata: Metadata, session: boto3.session.Session) -> Machine | None:
     """The instance this runs on; None on a machine that is none (a laptop), where nothing is to be stopped."""
     instance_id = settings.instance_id
     if not instance_id:
@@ -112,25 +128,23 @@ def _machine(
         except HTTPError:
             log.warning("not_on_ec2", detail="no instance metadata: this machine is not stopped when idle")
             return None
-    return Machine(session.client("ec2", config=config), instance_id)
+    return Machine(session.client("ec2", config=_CLIENT_CONFIG), instance_id)
 
 
-def _drain_on_signals(drain: Drain, seconds: float) -> None:
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        drain.request(seconds)
+def _most_deliveries(queue: LessonQueue) -> int | None:
+    try:
+        return queue.most_deliveries()
+    except (BotoCoreError, ClientError) as error:
+        # Not knowing costs a late answer only: SQS then moves the message without the job being told.
+        log.warning("redrive_policy_unknown", error=str(error))
+        return None
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
 
-
-def _drain_on_spot_notice(metadata: Metadata, drain: Drain) -> None:
-    def watch() -> None:
-        while not drain.wait(_SPOT_CHECK_SECONDS):
-            if metadata.leaving():
-                log.warning("spot_notice", detail="this instance is taken back in two minutes")
-                drain.request(_SPOT_NOTICE_SECONDS)
-
-    threading.Thread(target=watch, name="spot", daemon=True).start()
+def _announce(machine: Machine) -> None:
+    try:
+        machine.announce(__version__)
+    except (BotoCoreError, ClientError) as error:
+        log.warning("version_not_announced", error=str(error))
 
 
 if __name__ == "__main__":

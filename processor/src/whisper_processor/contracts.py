@@ -23,6 +23,8 @@ ROLE_TAG = "classreflect:role"
 ROLE_PROCESSOR = "whisper-processor"
 HOLD_TAG = "classreflect:hold"
 HEARTBEAT_TAG = "classreflect:heartbeat"
+PROCESSOR_TAG = "classreflect:processor"
+"""The version of the processor that runs on the instance."""
 
 AUDIO_PREFIX = "audio-files/"
 MODELS_PREFIX = "models/"
@@ -51,9 +53,14 @@ class JobStatus(StrEnum):
 
 
 class MalformedMessage(PermanentError):
-    """A queue message that names no lesson."""
+    """A queue message that cannot be worked on; `job_id` is the job it names all the same."""
+
+    def __init__(self, text: str, job_id: str | None = None) -> None:
+        super().__init__(text)
+        self.job_id = job_id
 
 
+_MAX_JOB_ID = 36
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
@@ -63,7 +70,7 @@ class JobMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    jobId: Annotated[str, StringConstraints(min_length=1, max_length=36)] | None = None  # noqa: N815
+    jobId: Annotated[str, StringConstraints(min_length=1, max_length=_MAX_JOB_ID)] | None = None  # noqa: N815
     """None for a raw S3 notification: the job is then found, or made, by its key."""
     s3Key: Annotated[str, StringConstraints(min_length=1, max_length=255)]  # noqa: N815
     model: ModelName | None = None
@@ -129,10 +136,19 @@ def parse_message(body: str) -> JobMessage | None:
         message = JobMessage.model_validate(document)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise MalformedMessage(f"the message is malformed: {problems}") from error
+        raise MalformedMessage(f"the message is malformed: {problems}", _named_job(document)) from error
     if any(not _storable(text) for text in (message.job_id, message.s3Key)):
-        raise MalformedMessage("the message is malformed: a name holds characters that cannot be stored")
+        text = "the message is malformed: a name holds characters that cannot be stored"
+        raise MalformedMessage(text, _named_job(document))
     return message
+
+
+def _named_job(document: dict[str, Any]) -> str | None:
+    """The job's id, where that much of the message can be used."""
+    match document.get("jobId"):
+        case str(job_id) if len(job_id) <= _MAX_JOB_ID and _storable(job_id):
+            return job_id
+    return None
 
 
 def _from_notification(records: Any) -> dict[str, str]:

@@ -18,10 +18,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 from pymysql.constants import CLIENT, CR, ER
 from pymysql.cursors import Cursor
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from whisper_processor.contracts import JobMessage, JobStatus, Owner, owner_of
 from whisper_processor.errors import PermanentError, TransientError
+from whisper_processor.waiting import Tick
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -42,6 +43,9 @@ _PASSING = {
     1927,  # MariaDB: connection killed
 }
 _MAX_ERROR_TEXT = 2000
+_PATIENCE_SECONDS = 120.0  # an Aurora failover takes a minute or less
+_RESULT_PATIENCE_SECONDS = 900.0  # waiting with a computed transcript is cheaper than computing it again
+_NOTE_PATIENCE_SECONDS = 5.0  # for what only tells people how things are
 
 
 class Credentials(BaseModel):
@@ -114,14 +118,20 @@ class JobStore:
         credentials: SecretCredentials,
         worker: str,
         *,
-        ca: Path | None = None,
-        patience_seconds: float = 120.0,
+        ca: Path | None,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        result_patience_seconds: float = _RESULT_PATIENCE_SECONDS,
     ) -> None:
+        """`worker` is unique to this process: rows say by it who holds a job. `ca` is the bundle of certificates
+        the server must be signed by; None means no TLS."""
         self._credentials = credentials
         self._worker = worker
         self._ca = ca
         self._patience = patience_seconds
+        self._result_patience = result_patience_seconds
         self._connection: pymysql.Connection[Cursor] | None = None
+        self.on_wait: Tick = lambda: None
+        """Called before each new try while the database is away; an exception out of it ends the waiting."""
 
     def claim(self, message: JobMessage, *, first_delivery: bool, max_attempts: int) -> Claim:
         """Take the job: status `processing`, one more attempt. Makes the row when the backend has not.
@@ -149,10 +159,13 @@ class JobStore:
 
         return self._transaction(work)
 
-    def progress(self, job_id: str, percent: int) -> None:
-        """Progress is for people: a database that is away for a moment does not hold up the lesson."""
+    def progress(self, job_id: str, percent: int) -> bool:
+        """Write how far the job is; False when it is no longer this worker's.
+
+        Progress is for people: a database that is away for a moment does not hold up the lesson.
+        """
         try:
-            self._transaction(
+            changed = self._transaction(
                 lambda cursor: cursor.execute(
                     "UPDATE audio_jobs SET progress=%s WHERE id=%s AND worker=%s AND status=%s",
                     (percent, job_id, self._worker, JobStatus.PROCESSING),
@@ -160,7 +173,8 @@ class JobStore:
                 patience=0,
             )
         except TransientError:
-            return
+            return True
+        return changed > 0
 
     def complete(self, job_id: str, owner: Owner, result: Result) -> bool:
         """Write transcript and `completed` in one transaction; False when another worker already had."""
@@ -200,11 +214,11 @@ class JobStore:
             )
             return True
 
-        return self._transaction(work)
+        return self._transaction(work, self._result_patience)
 
-    def fail(self, job_id: str, reason: str) -> None:
-        """Mark the job failed, unless it is completed or in another worker's hands."""
-        self._transaction(
+    def fail(self, job_id: str, reason: str) -> bool:
+        """Mark the job failed; False when it is completed, in another worker's hands, or not there."""
+        changed = self._transaction(
             lambda cursor: cursor.execute(
                 "UPDATE audio_jobs SET status=%s, error_message=%s, processing_completed_at=UTC_TIMESTAMP()"
                 " WHERE id=%s AND status<>%s AND (worker=%s OR worker IS NULL OR status<>%s)",
@@ -218,10 +232,14 @@ class JobStore:
                 ),
             )
         )
+        return changed > 0
 
-    def requeue(self, job_id: str, *, attempt_counts: bool, reason: str | None = None) -> None:
-        """Back to `queued`: after a transient error the attempt counts, when the worker must leave it does not."""
-        self._transaction(
+    def requeue(self, job_id: str, *, attempt_counts: bool, reason: str | None = None) -> bool:
+        """Back to `queued`: after a transient error the attempt counts, when the worker must leave it does not.
+
+        False when the job is no longer this worker's.
+        """
+        changed = self._transaction(
             lambda cursor: cursor.execute(
                 "UPDATE audio_jobs SET status=%s, progress=0, error_message=%s, attempts=GREATEST(attempts-%s, 0)"
                 " WHERE id=%s AND status=%s AND worker=%s",
@@ -233,8 +251,10 @@ class JobStore:
                     JobStatus.PROCESSING,
                     self._worker,
                 ),
-            )
+            ),
+            _NOTE_PATIENCE_SECONDS,
         )
+        return changed > 0
 
     def close(self) -> None:
         if self._connection is not None:
@@ -276,15 +296,19 @@ class JobStore:
             retry=retry_if_exception(_is_passing),
             stop=stop_after_delay(self._patience if patience is None else patience),
             wait=wait_random_exponential(multiplier=0.2, max=5),
+            before_sleep=self._before_sleep,
             reraise=True,
         )
         try:
             result: T = attempts(self._once, work)
             return result
-        except pymysql.err.DataError as error:
+        except (pymysql.err.DataError, pymysql.err.IntegrityError) as error:
             raise PermanentError(f"The database does not take the values of this job: {error.args[-1]}") from error
         except pymysql.MySQLError as error:
             raise TransientError(f"database: {error}") from error
+
+    def _before_sleep(self, _state: RetryCallState) -> None:
+        self.on_wait()
 
     def _once(self, work: Callable[[Cursor], T]) -> T:
         try:

@@ -10,7 +10,7 @@ class TransientError(Exception):
 
 
 class LeaseLost(Exception):
-    """The message's visibility lapsed and another worker may hold it; its result counts, not ours."""
+    """Another worker has taken the job over; its result counts, and its word on the message."""
 
 
 class Drained(Exception):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import urllib3
 from ec2_metadata import EC2Metadata
 
-from whisper_processor.contracts import HEARTBEAT_TAG
+from whisper_processor.contracts import HEARTBEAT_TAG, PROCESSOR_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -29,7 +30,7 @@ class Metadata(EC2Metadata):
         self.userdata_url = f"{self.service_url}user-data/"
 
     def leaving(self) -> bool:
-        """True once Spot has given its two minutes' notice, or asks to rebalance."""
+        """True once Spot has given its two minutes' notice."""
         try:
             return self._get_url(f"{self.metadata_url}spot/instance-action", allow_404=True).status == 200
         except urllib3.exceptions.HTTPError:
@@ -43,11 +44,19 @@ class Machine:
         self._client = client
         self.instance_id = instance_id
 
+    def announce(self, version: str) -> None:
+        """Say which processor runs here."""
+        self._tag(PROCESSOR_TAG, version)
+
     def heartbeat(self, job_id: str | None, percent: int) -> None:
         """Tell the autoscaler in one tag, which it reads with the state it asks for anyway."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        value = f"{now} busy {job_id} {percent}%" if job_id else f"{now} idle"
-        self._client.create_tags(Resources=[self.instance_id], Tags=[{"Key": HEARTBEAT_TAG, "Value": value[:256]}])
+        # A job's id is the backend's: what a tag cannot hold, or would split it, is replaced.
+        job = re.sub(r"[^A-Za-z0-9+\-=._:/@]", "_", job_id) if job_id else None
+        self._tag(HEARTBEAT_TAG, f"{now} busy {job} {percent}%" if job else f"{now} idle")
 
     def stop(self) -> None:
         self._client.stop_instances(InstanceIds=[self.instance_id])
+
+    def _tag(self, key: str, value: str) -> None:
+        self._client.create_tags(Resources=[self.instance_id], Tags=[{"Key": key, "Value": value[:256]}])

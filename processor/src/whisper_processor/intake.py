@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from whisper_processor.contracts import JobMessage, parse_message
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.queue import Delivery, Lease, LessonQueue
 from whisper_processor.storage import LessonStore
+from whisper_processor.waiting import Tick, wait_for
+
+_UPLOAD = "upload"
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,15 @@ class Assignment:
 
     @property
     def audio(self) -> Path:
-        return self.folder / "upload"
+        return self.folder / _UPLOAD
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Intake:
+    """Used from one thread. All polling and downloading is done on a second one, one message at a time."""
+
     def __init__(
         self,
         queue: LessonQueue,
@@ -59,54 +66,80 @@ class Intake:
         self._on_error = on_error
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
         self._pending: Future[Assignment | None] | None = None
-        self._busy = threading.Event()
+        self._prefetching = threading.Event()
 
-    def take(self) -> Assignment | None:
-        """The prefetched assignment, else one long poll's; None when the poll came back empty."""
-        self._busy.clear()
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            if assignment := pending.result():
-                return assignment
-        return self._receive()
+    def take(self, tick: Tick) -> Assignment | None:
+        """The prefetched assignment, else one long poll's; None when the poll came back empty.
+
+        `tick` must not raise: what the poll brings would be lost.
+        """
+        self._prefetching.clear()
+        pending, self._pending = self._pending, None
+        if pending is not None and (assignment := wait_for(pending, tick)):
+            return assignment
+        return wait_for(self._thread.submit(self._receive), tick)
 
     def prefetch(self) -> None:
         """Start looking for the next assignment while the caller works on one."""
-        self._busy.set()
-        self._pending = self._thread.submit(self._receive_while_busy)
+        self._prefetching.set()
+        self._pending = self._thread.submit(self._receive_until_told)
+
+    def give_back(self) -> None:
+        """Return what was prefetched to the queue, at once or as soon as the poll under way ends."""
+        self._prefetching.clear()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.add_done_callback(self._return)
 
     def close(self) -> None:
         """Give back what was prefetched. Waits out at most one long poll."""
-        self._busy.clear()
-        if self._pending is not None and (assignment := self._pending.result()):
-            assignment.lease.release()
-            assignment.discard()
-        self._pending = None
+        self.give_back()
         self._thread.shutdown()
 
-    def _receive_while_busy(self) -> Assignment | None:
-        while self._busy.is_set():
+    def _return(self, prefetched: Future[Assignment | None]) -> None:
+        if (assignment := prefetched.result()) is None:
+            return
+        try:
+            assignment.lease.release()
+        except (BotoCoreError, ClientError) as error:  # its lease has ended and lapses by itself
+            self._on_error(error)
+        finally:
+            assignment.discard()
+
+    def _receive_until_told(self) -> Assignment | None:
+        while self._prefetching.is_set():
             try:
                 if assignment := self._receive():
                     return assignment
-            except (BotoCoreError, ClientError) as error:
+            except (BotoCoreError, ClientError, OSError) as error:
                 self._on_error(error)
-                if not self._busy.wait(1):
-                    break
+                time.sleep(_RETRY_SECONDS)
         return None
 
     def _receive(self) -> Assignment | None:
-        delivery = self._queue.receive(self._wait)
-        if delivery is None:
-            return None
-        lease = Lease(self._queue, delivery, self._on_error)
+        # Before the message, so that a full disk is met while no lesson is in hand.
         folder = Path(tempfile.mkdtemp(prefix="lesson-", dir=self._work_dir))
+        try:
+            delivery = self._queue.receive(self._wait)
+            if delivery is not None:
+                return self._fetch(delivery, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        folder.rmdir()
+        return None
+
+    def _fetch(self, delivery: Delivery, folder: Path) -> Assignment:
+        lease = Lease(self._queue, delivery, self._on_error)
         message: JobMessage | None = None
         error: PermanentError | TransientError | None = None
         try:
             message = parse_message(delivery.body)
             if message is not None:
-                self._store.download(message.s3Key, folder / "upload", self._max_bytes)
+                self._store.download(message.s3Key, folder / _UPLOAD, self._max_bytes)
         except (PermanentError, TransientError) as caught:
             error = caught
+        except BaseException:  # a lease nobody holds would be extended for ever
+            lease.end()
+            raise
         return Assignment(lease, folder, message, error)

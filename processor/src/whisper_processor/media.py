@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 
 from whisper_processor.engines.base import SAMPLE_RATE, Samples
 from whisper_processor.errors import PermanentError, TransientError
+from whisper_processor.waiting import TICK_SECONDS, Tick
 
 # A playlist or a concat file could make ffmpeg read other files or hosts: only self-contained files pass.
 _CONTAINERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,opus,w64,wav"
@@ -20,23 +22,28 @@ _PROBE_SECONDS = 60
 _BYTES_PER_SECOND = 2 * SAMPLE_RATE
 
 
-def probe(source: Path) -> None:
+def _no_tick() -> None:
+    """Nobody waits."""
+
+
+def probe(source: Path, tick: Tick = _no_tick) -> None:
     """Raise PermanentError, with a sentence for the support desk, unless the file holds an audio track."""
     command = ["ffprobe", "-v", "error", *_SAFE_INPUT, "-show_streams", "-of", "json", f"file:{source}"]
-    probing = _run(command, timeout=_PROBE_SECONDS)
+    probing = _run(command, _PROBE_SECONDS, tick)
     if probing.returncode != 0:
         raise PermanentError(_NOT_AUDIO)
     if not any(stream.get("codec_type") == "audio" for stream in json.loads(probing.stdout).get("streams", [])):
         raise PermanentError(_NO_AUDIO)
 
 
-def decode(source: Path, target: Path, max_seconds: float) -> float:
+def decode(source: Path, target: Path, max_seconds: float, tick: Tick = _no_tick) -> float:
     """Decode the first audio track of `source` to raw 16-bit mono at SAMPLE_RATE in `target`.
 
     Returns its length in seconds. What is measured is what was decoded: headers lie. Raises PermanentError
     with a sentence for the support desk when there is no sound in it or it is longer than `max_seconds`.
+    An exception out of `tick` ends ffmpeg and goes on.
     """
-    probe(source)
+    probe(source, tick)
     limit = max_seconds + 1  # one second over is enough to know that it is too long
     decoding = _run(
         [
@@ -45,7 +52,8 @@ def decode(source: Path, target: Path, max_seconds: float) -> float:
             *("-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "s16le", "-y", f"file:{target}"),
         ],
         # Decoding runs at hundreds of times real time; slower than ten times is a file made to waste our time.
-        timeout=max(300.0, max_seconds / 10),
+        max(300.0, max_seconds / 10),
+        tick,
     )
     if b"No space left" in decoding.stderr:
         raise TransientError("the disk is full")
@@ -62,8 +70,18 @@ def read_samples(path: Path) -> Samples:
     return np.fromfile(path, dtype="<i2").astype(np.float32) / np.float32(32768.0)
 
 
-def _run(command: list[str], timeout: float) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise PermanentError(_NOT_AUDIO) from error
+def _run(command: list[str], timeout: float, tick: Tick) -> subprocess.CompletedProcess[bytes]:
+    deadline = time.monotonic() + timeout
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            while True:
+                try:
+                    stdout, stderr = process.communicate(timeout=TICK_SECONDS)
+                    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+                except subprocess.TimeoutExpired as error:
+                    if time.monotonic() > deadline:
+                        raise PermanentError(_NOT_AUDIO) from error
+                tick()
+        except BaseException:
+            process.kill()
+            raise

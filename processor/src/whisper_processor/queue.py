@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _LEASE_ENDED = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
+_CUT_BODY = 100_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class LessonQueue:
                 QueueUrl=self._url, ReceiptHandle=delivery.receipt, VisibilityTimeout=seconds
             )
         except ClientError as error:
-            if error.response["Error"]["Code"].rsplit(".", 1)[-1] in _LEASE_ENDED:
+            if _code(error) in _LEASE_ENDED:
                 return False
             raise
         return True
@@ -72,15 +73,30 @@ class LessonQueue:
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """Move the message to the dead-letter queue. A crash between the two calls doubles it there only."""
+        try:
+            self._send_dead(delivery, delivery.body, reason)
+        except ClientError as error:
+            # The reason counts against SQS's limit for a message too, so the largest ones are cut.
+            if _code(error) != "InvalidParameterValue" or len(delivery.body) <= _CUT_BODY:
+                raise
+            self._send_dead(delivery, delivery.body[:_CUT_BODY], reason)
+        self.delete(delivery)
+
+    def most_deliveries(self) -> int | None:
+        """After so many deliveries SQS itself moves a message to a dead-letter queue; None when it never does."""
+        answer = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
+        policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy", "{}"))
+        return int(policy["maxReceiveCount"]) if "maxReceiveCount" in policy else None
+
+    def _send_dead(self, delivery: Delivery, body: str, reason: str) -> None:
         self._client.send_message(
             QueueUrl=self._dlq_url,
-            MessageBody=delivery.body,
+            MessageBody=body,
             MessageAttributes={
                 "Reason": {"DataType": "String", "StringValue": _attribute_text(reason)},
                 "FirstSent": {"DataType": "String", "StringValue": delivery.sent_at.isoformat()},
             },
         )
-        self.delete(delivery)
 
 
 class Lease:
@@ -91,14 +107,12 @@ class Lease:
         queue: LessonQueue,
         delivery: Delivery,
         on_error: Callable[[Exception], None],
-        interval: float | None = None,
     ) -> None:
         self._queue = queue
         self.delivery = delivery
         self._on_error = on_error
-        self._interval = interval or queue.visibility_timeout / 3
+        self._interval = queue.visibility_timeout / 3
         self._ended = threading.Event()
-        self.lost = False
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
@@ -106,8 +120,7 @@ class Lease:
         while not self._ended.wait(self._interval):
             try:
                 if not self._queue.extend(self.delivery, self._queue.visibility_timeout):
-                    self.lost = True
-                    return
+                    return  # whoever holds the message now is told by the job's row, not by SQS
             except (BotoCoreError, ClientError) as error:  # the next beat tries again within the lease
                 self._on_error(error)
 
@@ -128,6 +141,11 @@ class Lease:
     def bury(self, reason: str) -> None:
         self.end()
         self._queue.bury(self.delivery, reason)
+
+
+def _code(error: ClientError) -> str:
+    """The error's code without the service's prefix, which the JSON protocol adds."""
+    return error.response["Error"]["Code"].rsplit(".", 1)[-1]
 
 
 def _attribute_text(text: str) -> str:

@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     dlq_url: str
     bucket: str
     database_secret: str = DATABASE_SECRET
-    database_ca: Path | None = None
+    database_tls: bool = True
+    database_ca: Path = Path("/opt/whisper/certificates/rds-ca.pem")
 
     whisper_engine: EngineName = EngineName.FASTER_WHISPER
     whisper_model: ModelName = "base"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import CancelledError, Future
 from ctypes import c_double
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
@@ -24,11 +24,10 @@ from pydantic import BaseModel, ConfigDict
 from whisper_processor.contracts import EngineName
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import Engine, Options, Transcription
-from whisper_processor.errors import TransientError
+from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.media import read_samples
 from whisper_processor.speech import has_speech
-
-_TICK_SECONDS = 0.25
+from whisper_processor.waiting import settle
 
 
 class Work(BaseModel):
@@ -42,16 +41,24 @@ class Work(BaseModel):
     options: Options
 
 
+class Done(BaseModel):
+    """What the child sends back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    transcription: Transcription
+    model_load_seconds: float = 0.0
+    """0 when the model was there from the job before."""
+
+
 class Transcriber(Protocol):
-    def transcribe(
-        self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]
-    ) -> Transcription: ...
+    def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done: ...
 
 
 class ChildTranscriber:
     """A pool of one child. Context manager: leaving it ends the child."""
 
-    def __init__(self, run: Callable[[Work], Transcription] | None = None) -> None:
+    def __init__(self, run: Callable[[Work], Done] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._progress = RawValue(c_double, 0.0)
         self._run = run or transcribe_in_child
@@ -69,38 +76,38 @@ class ChildTranscriber:
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
-    def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Transcription:
+    def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done:
         """Transcribe, calling `on_tick` with the fraction done several times a second.
 
         An exception out of `on_tick` (drain) ends the child and goes on. Raises TransientError when the child
-        dies or overruns the deadline, PermanentError for what the engine cannot do.
+        dies, overruns the deadline or meets what it did not expect, PermanentError for what cannot be done.
         """
         self._progress.value = 0.0
         future = self._pool.schedule(self._run, args=(work,), timeout=deadline_seconds)
         try:
-            while True:
-                try:
-                    result: Transcription = future.result(timeout=_TICK_SECONDS)
-                    return result
-                except NotYet:
-                    if future.done():
-                        raise TransientError(
-                            f"the transcription overran its deadline of {deadline_seconds:.0f} s"
-                        ) from None
-                on_tick(min(1.0, self._progress.value))
-        except ProcessExpired as error:
-            raise TransientError(f"the transcription process died (exit code {error.exitcode})") from error
-        except MemoryError as error:
-            raise TransientError("the transcription ran out of memory") from error
-        except CancelledError as error:
-            raise TransientError("the transcription was cancelled") from error
-        except OSError as error:
-            raise TransientError(f"the transcription failed: {error}") from error
-        except RuntimeError as error:  # what CTranslate2 and torch raise, out of memory included
-            raise TransientError(f"the transcription failed: {error}") from error
-        finally:
-            if not future.done():
-                future.cancel()  # type: ignore[no-untyped-call]
+            settle(future, lambda: on_tick(min(1.0, self._progress.value)))
+        except BaseException:
+            future.cancel()  # type: ignore[no-untyped-call]
+            raise
+        return _outcome(future, deadline_seconds)
+
+
+def _outcome(future: Future[Done], deadline_seconds: float) -> Done:
+    try:
+        return future.result()
+    except (PermanentError, TransientError):
+        raise
+    except TimeoutError as error:
+        raise TransientError(f"the transcription overran its deadline of {deadline_seconds:.0f} s") from error
+    except ProcessExpired as error:
+        raise TransientError(f"the transcription process died (exit code {error.exitcode})") from error
+    except MemoryError as error:
+        raise TransientError("the transcription ran out of memory") from error
+    except CancelledError as error:
+        raise TransientError("the transcription was cancelled") from error
+    except Exception as error:
+        # Whatever an engine raises costs this job an attempt, never the worker; its text may quote speech.
+        raise TransientError(f"the transcription failed ({type(error).__name__})") from error
 
 
 _loaded: tuple[tuple[EngineName, Path, int], Engine] | None = None
@@ -115,21 +122,26 @@ def _start_child(progress: c_double) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def transcribe_in_child(work: Work) -> Transcription:
+def transcribe_in_child(work: Work) -> Done:
     samples = read_samples(work.samples)
     if not has_speech(samples):  # Whisper invents text for silence
-        return Transcription(language=None, segments=())
-    return _engine(work).transcribe(samples, work.options, _report)
+        return Done(transcription=Transcription(language=None, segments=()))
+    started = time.monotonic()
+    engine, fresh = _engine(work)
+    loading = time.monotonic() - started if fresh else 0.0
+    return Done(transcription=engine.transcribe(samples, work.options, _report), model_load_seconds=loading)
 
 
-def _engine(work: Work) -> Engine:
+def _engine(work: Work) -> tuple[Engine, bool]:
+    """The engine with its model, and whether it was loaded just now."""
     global _loaded  # noqa: PLW0603 - the model kept for the next job
     key = (work.engine, work.model, work.options.threads)
-    if _loaded is None or _loaded[0] != key:
-        _loaded = None
-        gc.collect()
-        _loaded = (key, load_engine(work.engine, work.model, work.options.threads))
-    return _loaded[1]
+    if _loaded is not None and _loaded[0] == key:
+        return _loaded[1], False
+    _loaded = None
+    gc.collect()
+    _loaded = (key, load_engine(work.engine, work.model, work.options.threads))
+    return _loaded[1], True
 
 
 def _report(fraction: float) -> None:

@@ -1,7 +1,7 @@
 """The worker's loop: take a lesson, transcribe, write, again; leave when there is nothing left to do.
 
-Every path a job can take ends in one of four ways, and each is one short method: done, failed (permanent),
-later (transient), given back (the worker must leave).
+Every path a job can take ends in one of five ways, and each is one short method: done, failed (permanent),
+later (transient), given back (the worker must leave), left alone (another worker has it).
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
 
 import structlog
@@ -18,46 +20,26 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from whisper_processor.backoff import retry_delay
 from whisper_processor.confidence import confidence
-from whisper_processor.contracts import JobMessage, transcript_key
+from whisper_processor.contracts import EngineName, JobMessage, MalformedMessage, Task, transcript_key
 from whisper_processor.database import Claim, JobStore, Outcome, Result
+from whisper_processor.drain import Drain
 from whisper_processor.engines.base import Options, Transcription
-from whisper_processor.errors import Drained, PermanentError, TransientError
+from whisper_processor.errors import Drained, LeaseLost, PermanentError, TransientError
 from whisper_processor.instance import Machine
 from whisper_processor.intake import Assignment, Intake
 from whisper_processor.media import decode
-from whisper_processor.models import ModelError, model_path
+from whisper_processor.metrics import FailureKind, Metrics
+from whisper_processor.models import ModelError, fetch_from_bucket, is_english_only, model_path
 from whisper_processor.outputs import plain_text, render
+from whisper_processor.pulse import Pulse
 from whisper_processor.settings import Settings
 from whisper_processor.storage import LessonStore
 from whisper_processor.transcriber import Transcriber, Work
+from whisper_processor.waiting import wait_for
 
+# A loop that was silent for longer than systemd's watchdog allows is about to be killed, and is not to look alive.
+_HUNG_SECONDS = 120.0
 log = structlog.get_logger()
-
-
-class Drain:
-    """The wish that the worker leave, and the moment by which it must have."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._requested = threading.Event()
-        self._deadline = float("inf")
-
-    def request(self, seconds: float) -> None:
-        """Only the first request sets the deadline: a second signal does not buy time."""
-        if not self._requested.is_set():
-            self._deadline = self._clock() + seconds
-            self._requested.set()
-
-    @property
-    def requested(self) -> bool:
-        return self._requested.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        return self._requested.wait(seconds)
-
-    def fits(self, seconds: float) -> bool:
-        """Whether work of that length would end in time."""
-        return self._clock() + seconds <= self._deadline
 
 
 def remaining_seconds(elapsed: float, fraction: float) -> float:
@@ -82,17 +64,25 @@ class Worker:
         jobs: JobStore,
         store: LessonStore,
         transcriber: Transcriber,
+        metrics: Metrics,
         drain: Drain,
+        pulse: Pulse,
+        most_deliveries: int | None,
         random: Random | None = None,
     ) -> None:
+        """`most_deliveries` is the queue's own limit, after which SQS takes a message away; None for no limit."""
         self._settings = settings
         self._intake = intake
         self._jobs = jobs
         self._store = store
         self._transcriber = transcriber
+        self._metrics = metrics
         self._drain = drain
+        self._pulse = pulse
+        self._most_deliveries = most_deliveries
         self._random = random or Random()  # noqa: S311 - jitter
         self.now = Now()
+        jobs.on_wait = self._tick_to_the_end
 
     def run(self) -> bool:
         """Work until the queue stayed empty for `empty_polls` polls, or drained. True: nothing left to do."""
@@ -100,9 +90,10 @@ class Worker:
         log.info("polling_started", wait_seconds=self._settings.poll_wait_seconds)
         try:
             while not self._drain.requested:
+                self._pulse.beat()
                 try:
-                    assignment = self._intake.take()
-                except (BotoCoreError, ClientError) as error:
+                    assignment = self._intake.take(self._pulse.beat)
+                except (BotoCoreError, ClientError, OSError) as error:
                     failures += 1
                     delay = retry_delay(failures, 1.0, 30.0, self._random)
                     log.warning("receive_failed", error=str(error), retry_in=delay)
@@ -137,18 +128,28 @@ class Worker:
             except (BotoCoreError, ClientError) as error:
                 # The message's fate could not be told to SQS: its lease ends by itself and it comes again.
                 log.warning("queue_unreachable", error=str(error))
-                assignment.lease.end()
             finally:
+                assignment.lease.end()
                 self.now = Now()
+                self._pulse.say("polling")
                 assignment.discard()
 
     def _without_job(self, assignment: Assignment) -> None:
-        if assignment.error is None:
+        error = assignment.error
+        if error is None:
             log.info("s3_test_event")
             assignment.lease.delete()
             return
-        log.error("message_refused", reason=str(assignment.error), message_id=assignment.delivery.message_id)
-        assignment.lease.bury(str(assignment.error))
+        log.error("message_refused", reason=str(error), message_id=assignment.delivery.message_id)
+        if isinstance(error, MalformedMessage) and error.job_id is not None:
+            try:
+                self._jobs.fail(error.job_id, str(error))
+            except (TransientError, PermanentError, Drained) as away:
+                log.warning("failure_not_recorded", error=str(away))
+                assignment.lease.release(self._retry_delay(assignment.delivery.receive_count))
+                return
+        self._metrics.job_failed(FailureKind.PERMANENT)
+        assignment.lease.bury(str(error))
 
     def _job(self, assignment: Assignment, message: JobMessage) -> None:
         lease = assignment.lease
@@ -163,34 +164,38 @@ class Worker:
                 log.info("already_completed")
                 lease.delete()
             elif claim.outcome is Outcome.EXHAUSTED:
-                raise PermanentError(f"The transcription was tried {claim.attempt} times without success.")
+                # The worker itself died with it each time, or this would have been said before.
+                text = f"The transcription was tried {claim.attempt} times without success."
+                self._failed(assignment, claim, message, text, FailureKind.TRANSIENT)
             else:
                 self._transcribe(assignment, message, claim)
                 lease.delete()
         except PermanentError as error:
-            self._failed(assignment, claim, message, str(error))
+            self._failed(assignment, claim, message, str(error), FailureKind.PERMANENT)
+        except TransientError as error:
+            self._later(assignment, claim, message, str(error))
         except Drained:
             log.info("given_back")
             self._quietly_requeue(claim, attempt_counts=False)
             lease.release()
-        except TransientError as error:
-            self._later(assignment, claim, message, str(error))
+        except LeaseLost:
+            log.warning("left_to_another_worker")
 
     def _transcribe(self, assignment: Assignment, message: JobMessage, claim: Claim) -> None:
         settings = self._settings
         self.now = Now(claim.job_id)
-        log.info("job_started", attempt=claim.attempt, queue_wait=_age(assignment.delivery.sent_at))
+        self._pulse.say(f"transcribing {claim.job_id}")
+        queue_wait = _age(assignment.delivery.sent_at)
+        log.info("job_started", attempt=claim.attempt, queue_wait=queue_wait)
         if assignment.error is not None:
             raise assignment.error
-        samples = assignment.folder / "samples"
-        duration = decode(assignment.audio, samples, settings.max_audio_seconds)
-        assignment.audio.unlink()
         engine = message.engine or settings.whisper_engine
         model = message.model or settings.whisper_model
-        try:
-            path = model_path(settings.whisper_models_dir, engine, model)
-        except ModelError as error:
-            raise PermanentError(str(error)) from error
+        _refuse_other_languages(model, message)
+        path = self._model(engine, model)
+        samples = assignment.folder / "samples"
+        duration = decode(assignment.audio, samples, settings.max_audio_seconds, self._tick)
+        assignment.audio.unlink()
         work = Work(
             samples=samples,
             engine=engine,
@@ -206,9 +211,11 @@ class Worker:
         )
         started = time.monotonic()
         deadline = max(settings.deadline_minimum_seconds, duration * settings.deadline_factor)
-        transcription = self._transcriber.transcribe(work, deadline, self._ticker(claim.job_id, started))
-        seconds = time.monotonic() - started
+        done = self._transcriber.transcribe(work, deadline, self._ticker(claim.job_id, started))
+        transcription, seconds = done.transcription, time.monotonic() - started
         sureness = confidence(transcription.segments)
+        if not self._jobs.progress(claim.job_id, 99):
+            raise LeaseLost
         self._write_outputs(claim, transcription, duration, sureness)
         first = self._jobs.complete(
             claim.job_id,
@@ -222,90 +229,157 @@ class Worker:
                 language=transcription.language,
             ),
         )
+        if not first:
+            log.info("already_completed")
+            return
         log.info(
-            "job_completed" if first else "already_completed",
+            "job_completed",
             audio_seconds=round(duration, 1),
             processing_seconds=round(seconds, 1),
             real_time_factor=round(seconds / duration, 3),
+            model_load_seconds=round(done.model_load_seconds, 2),
             segments=len(transcription.segments),
             language=transcription.language,
             model=model,
             engine=engine,
         )
+        self._metrics.job_done(
+            audio_seconds=duration,
+            processing_seconds=seconds,
+            queue_wait=queue_wait,
+            model_load_seconds=done.model_load_seconds,
+        )
+
+    def _model(self, engine: EngineName, name: str) -> Path:
+        """Where the model lies; fetched from the bucket when this machine does not have it."""
+        models_dir = self._settings.whisper_models_dir
+        try:
+            return model_path(models_dir, engine, name)
+        except ModelError as missing:
+            log.info("model_fetched", model=name, engine=engine)
+            if not self._fetch_model(engine, name):
+                raise PermanentError(str(missing)) from missing
+            return model_path(models_dir, engine, name)
+
+    def _fetch_model(self, engine: EngineName, name: str) -> bool:
+        leaving = threading.Event()
+
+        def on_bytes(_count: int) -> None:
+            if leaving.is_set():
+                raise TransientError("the worker must leave")
+
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="model") as thread:
+            fetching = thread.submit(
+                fetch_from_bucket, self._store, name, engine, self._settings.whisper_models_dir, on_bytes
+            )
+            try:
+                return wait_for(fetching, self._tick)
+            except BaseException:
+                leaving.set()
+                raise
+
+    def _tick(self) -> None:
+        """For work whose length is not known: it is dropped as soon as the worker must leave."""
+        self._pulse.beat()
+        if self._drain.requested:
+            self._intake.give_back()
+            raise Drained
+
+    def _tick_to_the_end(self) -> None:
+        """For writing what has been computed: tried until the last moment."""
+        self._pulse.beat()
+        if not self._drain.fits(0):
+            raise Drained
 
     def _ticker(self, job_id: str, started: float) -> Callable[[float], None]:
-        """Write progress every few seconds; raise Drained when the worker must leave before the end."""
+        """Write progress every few seconds; raise Drained or LeaseLost when going on is of no use."""
         written = started
 
         def tick(fraction: float) -> None:
             nonlocal written
             now = time.monotonic()
-            if self._drain.requested and not self._drain.fits(remaining_seconds(now - started, fraction)):
-                raise Drained
+            self._pulse.beat()
+            if self._drain.requested:
+                self._intake.give_back()
+                if not self._drain.fits(remaining_seconds(now - started, fraction)):
+                    raise Drained
             if now - written >= self._settings.progress_seconds:
                 written = now
                 percent = min(99, int(fraction * 100))
                 self.now = Now(job_id, percent)
-                self._jobs.progress(job_id, percent)
+                if not self._jobs.progress(job_id, percent):
+                    raise LeaseLost
 
         return tick
 
     def _write_outputs(self, claim: Claim, transcription: Transcription, duration: float, sureness: float) -> None:
         for output in render(claim.job_id, transcription, duration, sureness):
+            self._pulse.beat()
             key = transcript_key(claim.owner, claim.job_id, output.suffix)
             self._store.upload_text(key, output.text, output.content_type)
 
-    def _failed(self, assignment: Assignment, claim: Claim | None, message: JobMessage, reason: str) -> None:
-        log.error("job_failed", kind="permanent", reason=reason)
+    def _failed(
+        self, assignment: Assignment, claim: Claim | None, message: JobMessage, reason: str, kind: FailureKind
+    ) -> None:
+        job_id = claim.job_id if claim else message.job_id
         try:
-            self._jobs.fail(claim.job_id if claim else message.job_id, reason)
-        except TransientError as error:
-            self._later(assignment, claim, message, str(error))
+            recorded = self._jobs.fail(job_id, reason)
+        except (TransientError, Drained) as error:
+            # The row must say `failed` before the message goes to the dead letters, so it comes once more.
+            log.warning("failure_not_recorded", error=str(error))
+            assignment.lease.release(self._retry_delay(assignment.delivery.receive_count))
             return
+        if claim and not recorded:
+            log.warning("left_to_another_worker")
+            return
+        log.error("job_failed", kind=kind, reason=reason)
+        self._metrics.job_failed(kind)
         assignment.lease.bury(reason)
 
     def _later(self, assignment: Assignment, claim: Claim | None, message: JobMessage, reason: str) -> None:
-        attempt = claim.attempt if claim else assignment.delivery.receive_count
-        if claim and claim.attempt >= self._settings.max_attempts:
-            self._failed_for_good(assignment, claim, reason)
+        deliveries = assignment.delivery.receive_count
+        tried = claim.attempt if claim else deliveries
+        used_up = claim is not None and claim.attempt >= self._settings.max_attempts
+        taken_away = self._most_deliveries is not None and deliveries >= self._most_deliveries
+        if used_up or taken_away:
+            text = f"The transcription was tried {tried} times without success; the last time: {reason}"
+            self._failed(assignment, claim, message, text, FailureKind.TRANSIENT)
             return
-        delay = retry_delay(
-            attempt, self._settings.backoff_base_seconds, self._settings.backoff_max_seconds, self._random
-        )
-        log.warning("job_retried", kind="transient", reason=reason, attempt=attempt, retry_in=delay)
-        self._quietly_requeue(claim, attempt_counts=True, reason=reason)
-        assignment.lease.release(delay)
+        delay = self._retry_delay(tried)
+        log.warning("job_retried", kind=FailureKind.TRANSIENT, reason=reason, attempt=tried, retry_in=delay)
+        if self._quietly_requeue(claim, attempt_counts=True, reason=reason):
+            assignment.lease.release(delay)
 
-    def _failed_for_good(self, assignment: Assignment, claim: Claim, reason: str) -> None:
-        reason = f"The transcription was tried {claim.attempt} times without success; the last time: {reason}"
-        log.error("job_failed", kind="transient", reason=reason)
-        try:
-            self._jobs.fail(claim.job_id, reason)
-        except TransientError as error:
-            log.warning("job_retried", kind="transient", reason=str(error), attempt=claim.attempt)
-            assignment.lease.release(int(self._settings.backoff_max_seconds))
-            return
-        assignment.lease.bury(reason)
+    def _retry_delay(self, attempt: int) -> int:
+        settings = self._settings
+        return retry_delay(attempt, settings.backoff_base_seconds, settings.backoff_max_seconds, self._random)
 
-    def _quietly_requeue(self, claim: Claim | None, *, attempt_counts: bool, reason: str | None = None) -> None:
-        """The message decides; a row left at `processing` is set right at its next delivery."""
+    def _quietly_requeue(self, claim: Claim | None, *, attempt_counts: bool, reason: str | None = None) -> bool:
+        """Whether the message is still ours to decide on; a row left at `processing` is set right at the next
+        delivery."""
         if claim is None:
-            return
+            return True
         try:
-            self._jobs.requeue(claim.job_id, attempt_counts=attempt_counts, reason=reason)
-        except TransientError as error:
+            return self._jobs.requeue(claim.job_id, attempt_counts=attempt_counts, reason=reason)
+        except (TransientError, Drained) as error:
             log.warning("requeue_not_recorded", error=str(error))
+            return True
 
 
-def start_heartbeat(worker: Worker, machine: Machine, drain: Drain, interval: float) -> threading.Thread:
-    """Tag the instance at once, then every `interval` seconds and whenever the worker takes or ends a job."""
+def start_heartbeat(
+    worker: Worker, machine: Machine, pulse: Pulse, drain: Drain, interval: float
+) -> threading.Thread:
+    """Tag the instance at once, then every `interval` seconds and whenever the worker takes or ends a job.
+
+    A loop that hangs is no longer vouched for.
+    """
 
     def beat() -> None:
         said: str | None = ""
         last = float("-inf")
         while True:
             now, clock = worker.now, time.monotonic()
-            if now.job_id != said or clock - last >= interval:
+            if pulse.silent_seconds < _HUNG_SECONDS and (now.job_id != said or clock - last >= interval):
                 said, last = now.job_id, clock
                 try:
                     machine.heartbeat(now.job_id, now.percent)
@@ -317,6 +391,12 @@ def start_heartbeat(worker: Worker, machine: Machine, drain: Drain, interval: fl
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     return thread
+
+
+def _refuse_other_languages(model: str, message: JobMessage) -> None:
+    """English-only models would transcribe anything as English, wrongly and without a word of warning."""
+    if is_english_only(model) and (message.language not in (None, "en") or message.task is Task.TRANSLATE):
+        raise PermanentError(f"The model {model} knows English only; ask for another model for this language.")
 
 
 def _age(moment: datetime) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from whisper_processor.contracts import Task
+from whisper_processor.errors import PermanentError
 
 SAMPLE_RATE = 16_000
 """Hz, mono: the only rate Whisper's feature extractor knows."""
@@ -65,6 +66,12 @@ class Options(BaseModel):
     batch_size: int = 4
     threads: int = 0
     """CPU threads, 0 for as many as the machine has cores."""
+
+
+def refuse_unknown_language(language: str | None, known: Collection[str]) -> None:
+    """Raise PermanentError for a language code Whisper has no token for."""
+    if language is not None and language not in known:
+        raise PermanentError(f"The language {language} is not one Whisper knows.")
 
 
 class Engine(Protocol):

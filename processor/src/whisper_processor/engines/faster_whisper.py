@@ -15,6 +15,7 @@ from whisper_processor.engines.base import (
     Segment,
     Transcription,
     Word,
+    refuse_unknown_language,
 )
 from whisper_processor.engines.cues import split
 
@@ -26,6 +27,7 @@ class FasterWhisper:
         )
 
     def transcribe(self, samples: Samples, options: Options, report: ReportProgress) -> Transcription:
+        refuse_unknown_language(options.language, self._model.supported_languages)
         arguments: dict[str, Any] = {
             "task": options.task.value,
             "language": options.language,

@@ -11,7 +11,15 @@ import torch
 import tqdm
 import whisper
 
-from whisper_processor.engines.base import Options, ReportProgress, Samples, Segment, Transcription, Word
+from whisper_processor.engines.base import (
+    Options,
+    ReportProgress,
+    Samples,
+    Segment,
+    Transcription,
+    Word,
+    refuse_unknown_language,
+)
 
 
 class OpenAIWhisper:
@@ -21,6 +29,7 @@ class OpenAIWhisper:
         self._model = whisper.load_model(str(model), device="cpu")
 
     def transcribe(self, samples: Samples, options: Options, report: ReportProgress) -> Transcription:
+        refuse_unknown_language(options.language, whisper.tokenizer.LANGUAGES)
         with _progress(report):
             result = self._model.transcribe(
                 samples,

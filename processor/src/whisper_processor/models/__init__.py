@@ -4,7 +4,16 @@ A model is a folder `<models_dir>/<engine>/<name>`. It is complete once its mark
 last, after every file's sha256 was found right.
 """
 
-from whisper_processor.models.catalogue import ModelError, installed, known, model_path
+from whisper_processor.models.bucket import fetch_from_bucket
+from whisper_processor.models.catalogue import ModelError, installed, is_english_only, known, model_path
 from whisper_processor.models.fetch import fetch
 
-__all__ = ["ModelError", "fetch", "installed", "known", "model_path"]
+__all__ = [
+    "ModelError",
+    "fetch",
+    "fetch_from_bucket",
+    "installed",
+    "is_english_only",
+    "known",
+    "model_path",
+]

@@ -64,6 +64,11 @@ def known(name: str, engine: EngineName) -> Model:
     return models[name]
 
 
+def is_english_only(name: str) -> bool:
+    """OpenAI names the models that were trained on English alone so."""
+    return name.endswith(".en")
+
+
 def installed(models_dir: Path, engine: EngineName) -> list[str]:
     """Names of the complete models of an engine, sorted."""
     return sorted(marker.parent.name for marker in (models_dir / engine).glob(f"*/{MARKER}"))
