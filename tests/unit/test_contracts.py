@@ -128,3 +128,8 @@ def test_an_output_never_leaves_its_teachers_folder(job_id: str) -> None:
     key = transcript_key(Owner(school_id=1, teacher_id=2), job_id, "vtt")
     assert key.startswith("transcripts/1/2/")
     assert key.count("/") == 3
+
+
+def test_a_number_of_more_digits_than_python_reads_is_malformed() -> None:
+    with pytest.raises(MalformedMessage, match="not JSON"):
+        parse_message('{"jobId": "j1", "s3Key": ' + "9" * 5000 + "}")
