@@ -69,7 +69,8 @@ class SecretCredentials:
     def get(self) -> Credentials:
         if self._cached is None:
             try:
-                text = self._client.get_secret_value(SecretId=self._secret)["SecretString"]
+                # An answer cut short on its way arrives as an empty one.
+                text = self._client.get_secret_value(SecretId=self._secret).get("SecretString", "")
                 self._cached = Credentials.model_validate_json(text)
             except (BotoCoreError, ClientError) as error:
                 raise TransientError(f"secret {self._secret} cannot be read: {error}") from error
