@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from pydantic import BaseModel, ConfigDict
 
 from whisper_processor.contracts import EngineName
@@ -59,13 +59,9 @@ class ChildTranscriber:
     """A pool of one child. Context manager: leaving it ends the child."""
 
     def __init__(self, run: Callable[[Work], Done] | None = None) -> None:
-        context = multiprocessing.get_context("spawn")
         self._progress = RawValue(c_double, 0.0)
         self._run = run or transcribe_in_child
-        # pebble: the child pool with deadlines; a child that dies or overruns is an exception and is replaced.
-        self._pool = ProcessPool(
-            max_workers=1, context=context, initializer=_start_child, initargs=(self._progress,)
-        )
+        self._pool = self._new_pool()
 
     def __enter__(self) -> Self:
         return self
@@ -73,8 +69,7 @@ class ChildTranscriber:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+        self._end_pool()
 
     def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done:
         """Transcribe, calling `on_tick` with the fraction done several times a second.
@@ -83,13 +78,31 @@ class ChildTranscriber:
         dies, overruns the deadline or meets what it did not expect, PermanentError for what cannot be done.
         """
         self._progress.value = 0.0
-        future = self._pool.schedule(self._run, args=(work,), timeout=deadline_seconds)
+        future = self._schedule(work, deadline_seconds)
         try:
             settle(future, lambda: on_tick(min(1.0, self._progress.value)))
         except BaseException:
             future.cancel()  # type: ignore[no-untyped-call]
             raise
         return _outcome(future, deadline_seconds)
+
+    def _schedule(self, work: Work, deadline_seconds: float) -> ProcessFuture[Done]:
+        try:
+            return self._pool.schedule(self._run, args=(work,), timeout=deadline_seconds)
+        except RuntimeError:
+            # pebble gives its pool up for good when the child was killed between two jobs.
+            self._end_pool()
+            self._pool = self._new_pool()
+            return self._pool.schedule(self._run, args=(work,), timeout=deadline_seconds)
+
+    def _new_pool(self) -> ProcessPool:
+        # pebble: the child pool with deadlines; a child that dies or overruns is an exception and is replaced.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPool(max_workers=1, context=context, initializer=_start_child, initargs=(self._progress,))
+
+    def _end_pool(self) -> None:
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
 
 
 def _outcome(future: Future[Done], deadline_seconds: float) -> Done:

@@ -1,0 +1,34 @@
+"""The child process may be killed at any time, also between two jobs, as the kernel does when memory is short."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+
+from whisper_processor.contracts import EngineName
+from whisper_processor.engines.base import Options, Segment, Transcription
+from whisper_processor.transcriber import ChildTranscriber, Work
+
+WORK = Work(samples=Path("samples"), engine=EngineName.FASTER_WHISPER, model=Path("model"), options=Options())
+
+
+def say_pid(_work: Work) -> Transcription:
+    segment = Segment(start=0, end=1, text=str(os.getpid()), mean_log_probability=0)
+    return Transcription(language=None, segments=(segment,))
+
+
+def transcribe(child: ChildTranscriber) -> int:
+    return int(child.transcribe(WORK, 60, lambda _done: None).segments[0].text)
+
+
+def test_a_child_killed_between_two_jobs_is_replaced() -> None:
+    with ChildTranscriber(run=say_pid) as child:
+        first = transcribe(child)
+        psutil.Process(first).kill()
+        time.sleep(0.5)  # until the pool has noticed
+        second = transcribe(child)
+        assert second != first
+        assert transcribe(child) == second
