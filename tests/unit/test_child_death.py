@@ -10,18 +10,18 @@ import psutil
 
 from whisper_processor.contracts import EngineName
 from whisper_processor.engines.base import Options, Segment, Transcription
-from whisper_processor.transcriber import ChildTranscriber, Work
+from whisper_processor.transcriber import ChildTranscriber, Done, Work
 
 WORK = Work(samples=Path("samples"), engine=EngineName.FASTER_WHISPER, model=Path("model"), options=Options())
 
 
-def say_pid(_work: Work) -> Transcription:
+def say_pid(_work: Work) -> Done:
     segment = Segment(start=0, end=1, text=str(os.getpid()), mean_log_probability=0)
-    return Transcription(language=None, segments=(segment,))
+    return Done(transcription=Transcription(language=None, segments=(segment,)))
 
 
 def transcribe(child: ChildTranscriber) -> int:
-    return int(child.transcribe(WORK, 60, lambda _done: None).segments[0].text)
+    return int(child.transcribe(WORK, 60, lambda _done: None).transcription.segments[0].text)
 
 
 def test_a_child_killed_between_two_jobs_is_replaced() -> None:

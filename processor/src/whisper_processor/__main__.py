@@ -33,7 +33,8 @@ _CLIENT_CONFIG = Config(
 log = structlog.get_logger()
 
 
-def main() -> int:
+def main(transcriber: ChildTranscriber | None = None) -> int:
+    """Run the worker; `transcriber` is for rehearsals that plant what the engine does."""
     metadata = Metadata()
     try:
         session = boto3.session.Session(region_name=_region(metadata))
@@ -46,8 +47,8 @@ def main() -> int:
     if settings.database_tls and not settings.database_ca.is_file():
         return _refuse(f"DATABASE_CA names no file: {settings.database_ca}")
     configure_logging(settings.worker_name)
-    with ChildTranscriber() as transcriber:
-        return run(settings, session, metadata, transcriber)
+    with transcriber or ChildTranscriber() as child:
+        return run(settings, session, metadata, child)
 
 
 def run(settings: Settings, session: boto3.session.Session, metadata: Metadata, transcriber: Transcriber) -> int:
