@@ -19,6 +19,7 @@ from whisper_processor.contracts import DATABASE_SECRET, ROLE_PROCESSOR, ROLE_TA
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
     from mypy_boto3_events import EventBridgeClient
@@ -49,6 +50,10 @@ class Connection:
     @cached_property
     def cloudformation(self) -> CloudFormationClient:
         return self._session.client("cloudformation", endpoint_url=self.settings.endpoint, config=self._config)
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatchClient:
+        return self._session.client("cloudwatch", endpoint_url=self.settings.endpoint, config=self._config)
 
     @cached_property
     def ec2(self) -> EC2Client:

@@ -78,40 +78,49 @@ class ChildTranscriber:
         dies, overruns the deadline or meets what it did not expect, PermanentError for what cannot be done.
         """
         self._progress.value = 0.0
-        future = self._schedule(work, deadline_seconds)
-        try:
-            settle(future, lambda: on_tick(min(1.0, self._progress.value)))
-        except BaseException:
-            future.cancel()  # type: ignore[no-untyped-call]
-            raise
-        return _outcome(future, deadline_seconds)
+        overrun = time.monotonic() + deadline_seconds
 
-    def _schedule(self, work: Work, deadline_seconds: float) -> ProcessFuture[Done]:
+        def tick() -> None:
+            if time.monotonic() > overrun:
+                raise TransientError(f"the transcription overran its deadline of {deadline_seconds:.0f} s")
+            on_tick(min(1.0, self._progress.value))
+
+        future = self._schedule(work)
         try:
-            return self._pool.schedule(self._run, args=(work,), timeout=deadline_seconds)
+            settle(future, tick)
+        except BaseException:
+            # Cancelling, or pebble's own timeout, would spare a child that hangs before it has begun with the job.
+            self._replace_pool()
+            raise
+        return _outcome(future)
+
+    def _schedule(self, work: Work) -> ProcessFuture[Done]:
+        try:
+            return self._pool.schedule(self._run, args=(work,))
         except RuntimeError:
             # pebble gives its pool up for good when the child was killed between two jobs.
-            self._end_pool()
-            self._pool = self._new_pool()
-            return self._pool.schedule(self._run, args=(work,), timeout=deadline_seconds)
+            self._replace_pool()
+            return self._pool.schedule(self._run, args=(work,))
 
     def _new_pool(self) -> ProcessPool:
-        # pebble: the child pool with deadlines; a child that dies or overruns is an exception and is replaced.
+        # pebble: a child that dies is an exception of its job's alone, and is replaced.
         context = multiprocessing.get_context("spawn")
         return ProcessPool(max_workers=1, context=context, initializer=_start_child, initargs=(self._progress,))
+
+    def _replace_pool(self) -> None:
+        self._end_pool()
+        self._pool = self._new_pool()
 
     def _end_pool(self) -> None:
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
 
-def _outcome(future: Future[Done], deadline_seconds: float) -> Done:
+def _outcome(future: Future[Done]) -> Done:
     try:
         return future.result()
     except (PermanentError, TransientError):
         raise
-    except TimeoutError as error:
-        raise TransientError(f"the transcription overran its deadline of {deadline_seconds:.0f} s") from error
     except ProcessExpired as error:
         raise TransientError(f"the transcription process died (exit code {error.exitcode})") from error
     except MemoryError as error:
