@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from whisper_processor.contracts import JobMessage, parse_message
@@ -130,16 +131,20 @@ class Intake:
         return None
 
     def _fetch(self, delivery: Delivery, folder: Path) -> Assignment:
-        lease = Lease(self._queue, delivery, self._on_error)
         message: JobMessage | None = None
         error: PermanentError | TransientError | None = None
         try:
             message = parse_message(delivery.body)
-            if message is not None:
-                self._store.download(message.s3Key, folder / _UPLOAD, self._max_bytes)
-        except (PermanentError, TransientError) as caught:
+        except PermanentError as caught:
             error = caught
-        except BaseException:  # a lease nobody holds would be extended for ever
-            lease.end()
-            raise
+        with structlog.contextvars.bound_contextvars(job_id=message.job_id if message else None):
+            lease = Lease(self._queue, delivery, self._on_error)
+            try:
+                if message is not None:
+                    self._store.download(message.s3Key, folder / _UPLOAD, self._max_bytes)
+            except (PermanentError, TransientError) as caught:
+                error = caught
+            except BaseException:  # a lease nobody holds would be extended for ever
+                lease.end()
+                raise
         return Assignment(lease, folder, message, error)

@@ -5,6 +5,7 @@ Sent from a thread of its own: a metrics service that is away never holds up a l
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
@@ -48,17 +49,21 @@ class Metrics:
         ]
         if model_load_seconds > 0:
             data.append(_datum("ModelLoadSeconds", model_load_seconds, "Seconds"))
-        self._thread.submit(self._send, data)
+        self._submit(data)
 
     def job_failed(self, kind: FailureKind) -> None:
         failed = _datum("JobsFailed", 1, "Count")
         failed["Dimensions"] = [{"Name": "Kind", "Value": kind}]
         # JobFailed is 0 or 1 for each lesson, so that its average is the share of failures.
-        self._thread.submit(self._send, [failed, _datum("JobFailed", 1, "Count")])
+        self._submit([failed, _datum("JobFailed", 1, "Count")])
 
     def close(self) -> None:
         """Send what is still to be sent; bounded by the client's own timeouts."""
         self._thread.shutdown()
+
+    def _submit(self, data: Sequence[MetricDatumTypeDef]) -> None:
+        # With the caller's context, so that what the thread logs carries the job's id too.
+        self._thread.submit(contextvars.copy_context().run, self._send, data)
 
     def _send(self, data: Sequence[MetricDatumTypeDef]) -> None:
         try:

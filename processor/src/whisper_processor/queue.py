@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -113,7 +115,9 @@ class Lease:
         self._on_error = on_error
         self._interval = queue.visibility_timeout / 3
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        # With the caller's context, so that what the thread logs carries the job's id too.
+        beat = partial(contextvars.copy_context().run, self._beat)
+        self._thread = threading.Thread(target=beat, name="lease", daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:

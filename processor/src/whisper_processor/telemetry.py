@@ -15,7 +15,14 @@ def configure_logging(name: str) -> None:
 
     What libraries warn of and what nobody caught comes out in the same form.
     """
+
+    def name_worker(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        return {**event, "worker": name}  # not a context variable: threads would not have it
+
     stamp: list[structlog.typing.Processor] = [
+        name_worker,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
@@ -29,7 +36,6 @@ def configure_logging(name: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(worker=name)
 
     libraries = logging.StreamHandler(sys.stdout)
     libraries.setFormatter(

@@ -1,0 +1,72 @@
+"""Leaving in time: who may ask for it, and what still fits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.imds import Identity, MetadataServer
+from whisper_processor.drain import Drain, drain_on_signals, drain_on_spot_notice
+from whisper_processor.instance import Metadata
+from whisper_processor.worker import remaining_seconds
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def imds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """A metadata service; calling what it gives makes it tell of an interruption."""
+    notice = tmp_path / "spot-notice"
+    server = MetadataServer(Identity("i-1", "c7i.large", "ami-1", "eu-west-1"), dict, notice)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
+    yield lambda: (notice.write_text('{"action": "stop"}'), None)[1]
+    server.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_the_worker_to_leave(number: signal.Signals, handlers: None) -> None:
+    drain = Drain()
+    drain_on_signals(drain, 60)
+    os.kill(os.getpid(), number)
+    assert drain.wait(10)
+    assert drain.fits(50)
+    assert not drain.fits(70)
+
+
+def test_a_spot_notice_asks_the_worker_to_leave_before_the_two_minutes_are_over(imds: Callable[[], None]) -> None:
+    drain, metadata = Drain(), Metadata()
+    drain_on_spot_notice(metadata, drain, every=0.05)
+    assert not drain.wait(0.3), "no notice has been given"
+    imds()
+    assert drain.wait(10)
+    assert drain.fits(90)
+    assert not drain.fits(120)
+
+
+def test_a_second_request_buys_no_time() -> None:
+    now = [0.0]
+    drain = Drain(clock=lambda: now[0])
+    drain.request(10)
+    now[0] = 5.0
+    drain.request(10)
+    assert drain.fits(5)
+    assert not drain.fits(6)
+
+
+def test_everything_fits_while_nobody_asks() -> None:
+    assert Drain().fits(1e9)
+
+
+def test_what_is_left_of_a_job_is_estimated_from_what_is_done() -> None:
+    assert remaining_seconds(elapsed=10, fraction=0.25) == pytest.approx(30)
+    assert remaining_seconds(elapsed=10, fraction=0) == float("inf")
