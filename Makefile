@@ -25,7 +25,7 @@ LOCAL := $(VENV)/python -m local
 SHELL_SCRIPTS := .ci/run
 
 .PHONY: help setup setup-tests demo test lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
-        launch migrate models submit watch jobs transcript status start stop hold release queue dlq redrive logs
+        launch migrate models publish-model submit watch jobs transcript status start stop hold release queue dlq redrive logs
 
 ##@ First
 help: ## Show this help
@@ -69,6 +69,9 @@ migrate: setup ## Bring the database's tables up to date
 
 models: setup ## Fetch and verify a model: MODEL=base ENGINE=faster-whisper
 	@$(OPS) models $(or $(MODEL),base) $(if $(ENGINE),--engine $(ENGINE))
+
+publish-model: setup ## Put a model into the bucket for appliances that lack it: MODEL=… ENGINE=…
+	@$(OPS) publish-model $(or $(MODEL),base) $(if $(ENGINE),--engine $(ENGINE))
 
 ##@ Lessons
 submit: setup ## Do what the backend does: FILE=… SCHOOL=… TEACHER=… [MODEL=… ENGINE=… LANGUAGE=…]

@@ -21,6 +21,7 @@ from botocore.exceptions import (
 from pydantic import ValidationError
 
 from ops import appliance, dead_letters, deploy, lessons, logs, migrate, screen, status
+from ops import models as publishing
 from ops.connection import Connection
 from ops.errors import OpsError
 from ops.settings import Cloud, OpsSettings
@@ -82,6 +83,19 @@ def fetch_models(
     except models.ModelError as error:
         raise OpsError(str(error)) from error
     screen.say(f"model {name} for {engine} is in place and verified")
+
+
+@app.command("publish-model")
+def publish_model(
+    name: Annotated[str, typer.Argument(help="model, e.g. base")] = "base",
+    engine: Annotated[EngineName, typer.Option(help="which engine's format")] = EngineName.FASTER_WHISPER,
+) -> None:
+    """Put a model into the bucket, from where appliances that lack it fetch it when a job asks for it."""
+    try:
+        publishing.publish(connect(), name, engine, OpsSettings().models_dir, screen.say)
+    except models.ModelError as error:
+        raise OpsError(f"{error} Run `make models MODEL={name}` first.") from error
+    screen.say(f"model {name} for {engine} is in the bucket")
 
 
 @app.command()

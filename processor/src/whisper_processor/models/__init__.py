@@ -4,8 +4,15 @@ A model is a folder `<models_dir>/<engine>/<name>`. It is complete once its mark
 last, after every file's sha256 was found right.
 """
 
-from whisper_processor.models.bucket import fetch_from_bucket
-from whisper_processor.models.catalogue import ModelError, installed, is_english_only, known, model_path
+from whisper_processor.models.bucket import fetch_from_bucket, model_key
+from whisper_processor.models.catalogue import (
+    ModelError,
+    installed,
+    is_english_only,
+    known,
+    model_files,
+    model_path,
+)
 from whisper_processor.models.fetch import fetch
 
 __all__ = [
@@ -15,5 +22,7 @@ __all__ = [
     "installed",
     "is_english_only",
     "known",
+    "model_files",
+    "model_key",
     "model_path",
 ]

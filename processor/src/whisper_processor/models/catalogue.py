@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from functools import cache
 from importlib.resources import files
@@ -72,6 +73,14 @@ def is_english_only(name: str) -> bool:
 def installed(models_dir: Path, engine: EngineName) -> list[str]:
     """Names of the complete models of an engine, sorted."""
     return sorted(marker.parent.name for marker in (models_dir / engine).glob(f"*/{MARKER}"))
+
+
+def model_files(models_dir: Path, engine: EngineName, name: str) -> list[Path]:
+    """The files of a complete model, its marker last. Raises ModelError when it is not there."""
+    model_path(models_dir, engine, name)
+    folder = models_dir / engine / name
+    names = json.loads((folder / MARKER).read_text())["files"]
+    return [*(folder / file for file in sorted(names)), folder / MARKER]
 
 
 def model_path(models_dir: Path, engine: EngineName, name: str) -> Path:
