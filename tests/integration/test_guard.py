@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 
 from local.cloud import LocalCloud
 from ops.connection import Connection
@@ -196,6 +198,22 @@ def test_a_database_that_stays_away_is_a_transient_error(
             claim(store, "away")
     finally:
         local_cloud.database.start()
+
+
+def test_the_connection_is_encrypted_and_the_server_known(
+    aws: Connection, make_store: MakeStore, local_cloud: LocalCloud, tmp_path: Path
+) -> None:
+    claim(make_store("a"), "encrypted")
+    with aws.database() as database, database.cursor() as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        cipher = cursor.fetchone()
+        assert cipher is not None
+        assert cipher["Value"]
+    strangers = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(strangers))
+    store = JobStore(SecretCredentials(aws.secrets, DATABASE_SECRET), "a", ca=strangers, patience_seconds=0)
+    with pytest.raises(TransientError, match="CERTIFICATE_VERIFY_FAILED"):
+        claim(store, "encrypted", first=False)
 
 
 def test_a_rotated_password_is_fetched_again(

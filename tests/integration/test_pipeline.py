@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 import jiwer
 import pytest
 
+from local.cloud import LocalCloud
 from ops import appliance, lessons, status
 from ops.connection import Connection
 from ops.logs import read_events
 from ops.settings import REPOSITORY
 from ops.timeline import timeline
-from whisper_processor.contracts import JobStatus, Owner
+from whisper_processor import __version__
+from whisper_processor.contracts import PROCESSOR_TAG, JobStatus, Owner
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 REFERENCE = REPOSITORY / "samples" / "lesson.txt"
@@ -94,6 +96,28 @@ def test_outputs_lie_beside_each_other_in_the_bucket(
     bucket = deployed.foundation["BucketName"]
     found = deployed.s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
     assert {o["Key"].removeprefix(prefix) for o in found["Contents"]} == {".json", ".vtt", ".srt", ".txt"}
+
+
+def test_the_log_is_json_and_keeps_its_secrets(
+    deployed: Connection, lesson: tuple[str, datetime, datetime], local_cloud: LocalCloud
+) -> None:
+    copies = list(local_cloud.root.glob("instances/*/processor.log"))
+    lines = [line for copy in copies for line in copy.read_text().splitlines()]
+    events = [json.loads(line) for line in lines]
+    assert {"worker_started", "job_started", "job_completed", "instance_stopping"} <= {e["event"] for e in events}
+    assert all(e["job_id"] for e in events if e["event"].startswith("job_"))
+    log = "\n".join(lines)
+    assert str(local_cloud.database.credentials()["password"]) not in log
+    assert "X-Amz-Signature" not in log
+    words = lessons.transcript(deployed, lesson[0]).text.split()
+    assert not any(" ".join(words[at : at + 4]) in log for at in range(0, len(words) - 4, 4))
+
+
+def test_the_worker_has_said_which_version_runs_on_the_instance(
+    deployed: Connection, lesson: tuple[str, datetime, datetime]
+) -> None:
+    tags = {tag["Key"]: tag["Value"] for tag in deployed.instance()["Tags"]}
+    assert tags[PROCESSOR_TAG] == __version__
 
 
 def test_a_second_delivery_of_a_finished_job_changes_nothing(

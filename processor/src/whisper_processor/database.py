@@ -124,7 +124,7 @@ class JobStore:
         result_patience_seconds: float = _RESULT_PATIENCE_SECONDS,
     ) -> None:
         """`worker` is unique to this process: rows say by it who holds a job. `ca` is the bundle of certificates
-        the server must be signed by; None means no TLS."""
+        the server must be signed by; None leaves the server unverified."""
         self._credentials = credentials
         self._worker = worker
         self._ca = ca

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+import tqdm
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from pydantic import BaseModel, ConfigDict
 
@@ -139,6 +141,8 @@ _child_progress: c_double | None = None
 def _start_child(progress: c_double) -> None:
     global _child_progress  # noqa: PLW0603 - a process's own state
     _child_progress = progress
+    # tqdm, which the engines use, would make a semaphore, and leave it behind when this process is ended.
+    tqdm.tqdm.set_lock(threading.RLock())
     # Ctrl-C and a service stop go to the whole group; the worker alone decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
