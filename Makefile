@@ -18,13 +18,15 @@ HOURS ?= 1
 JSON ?=
 FOLLOW ?=
 DRY_RUN ?=
+SEED ?= 1
+PART ?=
 
 VENV := .venv/bin
 OPS := $(VENV)/python -m ops
 LOCAL := $(VENV)/python -m local
 SHELL_SCRIPTS := .ci/run
 
-.PHONY: help setup setup-tests demo test lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
+.PHONY: help setup setup-tests demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
         launch migrate models publish-model submit watch jobs transcript status start stop hold release queue dlq redrive logs
 
 ##@ First
@@ -38,6 +40,9 @@ demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recordi
 
 test: setup-tests lint ## Lint, unit tests, integration tests
 	@$(VENV)/python -m pytest
+
+chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], about ten minutes
+	@$(VENV)/python -m tests.chaos --seed $(SEED) $(if $(PART),--part $(PART))
 
 ##@ The local cloud
 up: setup ## Start emulator, database and supervisor
@@ -135,6 +140,6 @@ format: setup-tests ## Let ruff format and mend
 	@$(VENV)/ruff format .
 
 lock: setup ## Compile requirements/*.in to the locks
-	@cd requirements && for name in processor project emulator; do \
+	@cd requirements && for name in processor project emulator chaos; do \
 	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done

@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 VENV = REPOSITORY / ".venv"
 EMULATOR_VENV = REPOSITORY / ".local" / "emulator-venv"
+CHAOS_VENV = REPOSITORY / ".local" / "chaos-venv"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -63,6 +64,7 @@ def main() -> int:
         install_emulator()
         if tests:
             install_reference_engine()
+            install_fault_proxy()
     except BootstrapError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - there is no console library yet
         return 1
@@ -135,6 +137,16 @@ def install_reference_engine() -> None:
         [*pip, "install", "--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(sources[1])],
     )
     _remember(VENV, "openai-whisper", sources)
+
+
+def install_fault_proxy() -> None:
+    """microburst, which faults the network between the worker and the emulator in tests/chaos."""
+    sources = [REQUIREMENTS / "chaos.lock"]
+    if _up_to_date(CHAOS_VENV, "chaos", sources):
+        return
+    pip = _make_venv(CHAOS_VENV)
+    _run("the fault proxy (.local/chaos-venv)", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
+    _remember(CHAOS_VENV, "chaos", sources)
 
 
 def _program(name: str) -> str | None:
