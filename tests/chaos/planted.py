@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from whisper_processor.engines.base import SAMPLE_RATE, Segment, Transcription
-from whisper_processor.transcriber import Work, transcribe_in_child
+from whisper_processor.transcriber import Done, Work, transcribe_in_child
 
 FOLDER_VARIABLE = "CHAOS_FOLDER"
 """Where it is remembered, across kills, what has already gone wrong once."""
@@ -69,7 +69,7 @@ def read_order(samples: bytes) -> Order | None:
     return Order.model_validate_json(samples.removeprefix(_MARK)) if samples.startswith(_MARK) else None
 
 
-def transcribe_planted(work: Work) -> Transcription:
+def transcribe_planted(work: Work) -> Done:
     """Runs in the worker's child process in place of the engine."""
     order = read_order(work.samples.read_bytes())
     if order is None:
@@ -88,9 +88,9 @@ def transcribe_planted(work: Work) -> Transcription:
         case Act.SLOW:
             time.sleep(order.seconds)
         case Act.SILENT:
-            return Transcription(language=None, segments=())
+            return Done(transcription=Transcription(language=None, segments=()))
     segment = Segment(start=0.0, end=0.25, text=words_of(order.job), mean_log_probability=-0.1)
-    return Transcription(language="en", segments=(segment,))
+    return Done(transcription=Transcription(language="en", segments=(segment,)))
 
 
 def _first_time(job: str) -> bool:

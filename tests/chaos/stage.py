@@ -107,6 +107,7 @@ class Stage:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": _NOBODY,
+            "DATABASE_CA": str(self.cloud.database.ca),
             "WHISPER_MODELS_DIR": str(self.cloud.models_dir),
             "WORKER_NAME": name,
             "WORK_DIR": str(folder),
@@ -212,6 +213,7 @@ def open_stage(say: Say) -> Iterator[Stage]:
                     local_port=cloud.port,
                     local_db_port=cloud.database_port,
                     local_root=cloud.root,
+                    database_ca=cloud.database.ca,
                 )
             )
             deploy.deploy_infra(aws, say)
