@@ -90,6 +90,27 @@ def test_of_two_workers_with_one_message_only_the_first_writes(aws: Connection, 
     assert texts(aws, "twice") == ["from b"]
 
 
+def test_a_job_whose_worker_shows_life_is_left_to_it(aws: Connection, make_store: MakeStore) -> None:
+    """Else two workers with a doubled message of a long lesson take it from each other until it has failed."""
+    first, second = make_store("a"), make_store("b")
+    first.lease_seconds = second.lease_seconds = 60
+    assert claim(first, "held") is Outcome.CLAIMED
+    refused = second.claim(message("held"), first_delivery=True, max_attempts=3)
+    assert refused.outcome is Outcome.HELD
+    assert 0 < refused.held_seconds <= 60
+    assert (row(aws, "held")["worker"], row(aws, "held")["attempts"]) == ("a", 1)
+    assert claim(first, "held", first=False) is Outcome.CLAIMED  # its own message, delivered again
+
+
+def test_a_job_whose_worker_fell_silent_is_taken_over(make_store: MakeStore) -> None:
+    first, second = make_store("a"), make_store("b")
+    first.lease_seconds = 60
+    assert claim(first, "silent") is Outcome.CLAIMED
+    first.lease_seconds = 0  # its last sign of life was just now
+    first.progress("silent", 10)
+    assert claim(second, "silent", first=False) is Outcome.CLAIMED
+
+
 def test_many_workers_completing_at_once_leave_one_transcript(aws: Connection, make_store: MakeStore) -> None:
     stores = [make_store(f"w{n}") for n in range(6)]
     owner = stores[0].claim(message("race"), first_delivery=True, max_attempts=99).owner

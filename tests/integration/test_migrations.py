@@ -21,7 +21,7 @@ BACKEND = (
     "INSERT INTO transcripts (job_id, teacher_id, school_id, transcript_text, word_count, confidence_score)"
     " VALUES ('old', 2, 1, 'first', 1, 0.50), ('old', 2, 1, 'second', 1, 0.60), ('other', 2, 1, 'alone', 1, 0.70)",
 )
-ADDED = {"progress", "attempts", "model", "engine", "language", "duration_seconds", "worker"}
+ADDED = {"progress", "attempts", "model", "engine", "language", "duration_seconds", "worker", "lease_until"}
 
 
 def connect(server: MariaDB) -> pymysql.Connection[DictCursor]:
@@ -67,14 +67,14 @@ def execute(database: pymysql.Connection[DictCursor], *statements: str) -> None:
 
 
 def test_an_empty_database_gets_both_tables(empty: pymysql.Connection[DictCursor]) -> None:
-    assert migrate(empty) == (None, "0003")
+    assert migrate(empty) == (None, "0004")
     assert columns(empty, "audio_jobs") >= ADDED | {"id", "status", "s3_key"}
     assert "job_id" in columns(empty, "transcripts")
 
 
 def test_a_second_run_changes_nothing(empty: pymysql.Connection[DictCursor]) -> None:
     migrate(empty)
-    assert migrate(empty) == ("0003", "0003")
+    assert migrate(empty) == ("0004", "0004")
 
 
 def test_the_backends_tables_keep_their_columns_and_rows(empty: pymysql.Connection[DictCursor]) -> None:

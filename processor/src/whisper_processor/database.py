@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pymysql
 from botocore.exceptions import BotoCoreError, ClientError
@@ -88,6 +88,8 @@ class Outcome(Enum):
     ALREADY_COMPLETED = auto()
     EXHAUSTED = auto()
     """Every attempt is used up; the job is to be failed."""
+    HELD = auto()
+    """Another worker is at it and shows life: taking the job from it would only begin it again."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,29 @@ class Claim:
     owner: Owner
     attempt: int
     """Counts from 1."""
+    held_seconds: int = 0
+    """How long another worker still holds the job, unless it shows life again; for HELD only."""
+
+
+class _Row(NamedTuple):
+    job_id: str
+    status: str
+    attempts: int
+    school_id: int | None
+    teacher_id: int | None
+    worker: str | None
+    held_seconds: int | None
+    """From now; 0 or less when the lease has lapsed, None when there never was one."""
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(school_id=self.school_id or 0, teacher_id=self.teacher_id or 0)
+
+
+_COLUMNS = (
+    "SELECT id, status, COALESCE(attempts, 0), school_id, teacher_id, worker,"
+    " TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), lease_until) FROM audio_jobs "
+)
 
 
 @dataclass(frozen=True)
@@ -131,6 +156,8 @@ class JobStore:
         self._patience = patience_seconds
         self._result_patience = result_patience_seconds
         self._connection: pymysql.Connection[Cursor] | None = None
+        self.lease_seconds = 0
+        """For how long a job is this worker's after each sign of life; 0 lets any other worker take it at once."""
         self.on_wait: Tick = lambda: None
         """Called before each new try while the database is away; an exception out of it ends the waiting."""
 
@@ -143,33 +170,37 @@ class JobStore:
 
         def work(cursor: Cursor) -> Claim:
             row = self._find(cursor, message) or self._create(cursor, message)
-            job_id, status, attempts, school_id, teacher_id = row
-            owner = Owner(school_id=school_id or 0, teacher_id=teacher_id or 0)
-            if status == JobStatus.COMPLETED:
+            job_id, owner, attempts = row.job_id, row.owner, row.attempts
+            if row.status == JobStatus.COMPLETED:
                 return Claim(Outcome.ALREADY_COMPLETED, job_id, owner, attempts)
-            if status == JobStatus.FAILED and first_delivery:
+            held = row.held_seconds or 0
+            if row.status == JobStatus.PROCESSING and row.worker not in {None, self._worker} and held > 0:
+                return Claim(Outcome.HELD, job_id, owner, attempts, held)
+            if row.status == JobStatus.FAILED and first_delivery:
                 attempts = 0
             if attempts >= max_attempts:
                 return Claim(Outcome.EXHAUSTED, job_id, owner, attempts)
             cursor.execute(
                 "UPDATE audio_jobs SET status=%s, attempts=%s, worker=%s, progress=0, error_message=NULL,"
+                " lease_until=UTC_TIMESTAMP() + INTERVAL %s SECOND,"
                 " processing_started_at=UTC_TIMESTAMP(), processing_completed_at=NULL WHERE id=%s",
-                (JobStatus.PROCESSING, attempts + 1, self._worker, job_id),
+                (JobStatus.PROCESSING, attempts + 1, self._worker, self.lease_seconds, job_id),
             )
             return Claim(Outcome.CLAIMED, job_id, owner, attempts + 1)
 
         return self._transaction(work)
 
     def progress(self, job_id: str, percent: int) -> bool:
-        """Write how far the job is; False when it is no longer this worker's.
+        """Write how far the job is, a sign of life; False when it is no longer this worker's.
 
         Progress is for people: a database that is away for a moment does not hold up the lesson.
         """
         try:
             changed = self._transaction(
                 lambda cursor: cursor.execute(
-                    "UPDATE audio_jobs SET progress=%s WHERE id=%s AND worker=%s AND status=%s",
-                    (percent, job_id, self._worker, JobStatus.PROCESSING),
+                    "UPDATE audio_jobs SET progress=%s, lease_until=UTC_TIMESTAMP() + INTERVAL %s SECOND"
+                    " WHERE id=%s AND worker=%s AND status=%s",
+                    (percent, self.lease_seconds, job_id, self._worker, JobStatus.PROCESSING),
                 ),
                 patience=0,
             )
@@ -262,17 +293,17 @@ class JobStore:
             self._disconnect()
 
     @staticmethod
-    def _find(cursor: Cursor, message: JobMessage) -> tuple[str, str, int, int | None, int | None] | None:
-        columns = "SELECT id, status, COALESCE(attempts, 0), school_id, teacher_id FROM audio_jobs "
+    def _find(cursor: Cursor, message: JobMessage) -> _Row | None:
         if message.jobId is None:  # an S3 notification: the backend's row for this key, when there is one
-            cursor.execute(columns + "WHERE s3_key=%s ORDER BY id LIMIT 1 FOR UPDATE", (message.s3Key,))
+            cursor.execute(_COLUMNS + "WHERE s3_key=%s ORDER BY id LIMIT 1 FOR UPDATE", (message.s3Key,))
             if row := cursor.fetchone():
-                return row
-        cursor.execute(columns + "WHERE id=%s FOR UPDATE", (message.job_id,))
-        return cursor.fetchone()
+                return _Row(*row)
+        cursor.execute(_COLUMNS + "WHERE id=%s FOR UPDATE", (message.job_id,))
+        row = cursor.fetchone()
+        return _Row(*row) if row else None
 
     @staticmethod
-    def _create(cursor: Cursor, message: JobMessage) -> tuple[str, str, int, int | None, int | None]:
+    def _create(cursor: Cursor, message: JobMessage) -> _Row:
         owner = owner_of(message.s3Key)
         if owner is None:
             raise PermanentError(

@@ -39,6 +39,7 @@ from whisper_processor.waiting import wait_for
 
 # A loop that was silent for longer than systemd's watchdog allows is about to be killed, and is not to look alive.
 _HUNG_SECONDS = 120.0
+_LONGEST_HOLD_SECONDS = 900
 log = structlog.get_logger()
 
 
@@ -83,6 +84,7 @@ class Worker:
         self._random = random or Random()  # noqa: S311 - jitter
         self.now = Now()
         jobs.on_wait = self._tick_to_the_end
+        jobs.lease_seconds = settings.visibility_timeout_seconds
 
     def run(self) -> bool:
         """Work until the queue stayed empty for `empty_polls` polls, or drained. True: nothing left to do."""
@@ -163,6 +165,11 @@ class Worker:
             if claim.outcome is Outcome.ALREADY_COMPLETED:
                 log.info("already_completed")
                 lease.delete()
+            elif claim.outcome is Outcome.HELD:
+                # Longer each time: a message that waits out a long lesson must not use up its deliveries.
+                delay = min(claim.held_seconds * assignment.delivery.receive_count, _LONGEST_HOLD_SECONDS)
+                log.info("held_by_another_worker", retry_in=delay)
+                lease.release(delay)
             elif claim.outcome is Outcome.EXHAUSTED:
                 # The worker itself died with it each time, or this would have been said before.
                 text = f"The transcription was tried {claim.attempt} times without success."
