@@ -26,7 +26,7 @@ Rule = dict[str, Any]
 WEATHER: dict[str, tuple[Rule, ...]] = {
     "calm": (),
     "throttles": (
-        {"service": "sqs", "probability": 0.15, "error": {"code": "ThrottlingException", "status": 400}},
+        {"service": "sqs", "probability": 0.15, "error": {"code": "RequestThrottled", "status": 403}},
         {"service": "s3", "probability": 0.15, "error": {"code": "SlowDown", "status": 503}},
         {"service": "secretsmanager", "probability": 0.5, "error": {"code": "ThrottlingException", "status": 400}},
     ),
@@ -71,7 +71,7 @@ WEATHER: dict[str, tuple[Rule, ...]] = {
 }
 
 _KINDS = (
-    (re.compile(r"error:(ThrottlingException|SlowDown)"), "throttle"),
+    (re.compile(r"error:(ThrottlingException|RequestThrottled|SlowDown)"), "throttle"),
     (re.compile(r"error:"), "server error"),
     (re.compile(r"timeout"), "gateway timeout"),
     (re.compile(r"reset"), "reset"),

@@ -23,12 +23,13 @@ from whisper_processor.transcriber import Done, Work, transcribe_in_child
 FOLDER_VARIABLE = "CHAOS_FOLDER"
 """Where it is remembered, across kills, what has already gone wrong once."""
 _MARK = b"PLANTED:"
-_BYTES = SAMPLE_RATE // 2  # a quarter of a second
+_BYTES_PER_SECOND = 2 * SAMPLE_RATE
 
 
 class Act(StrEnum):
     SPEAK = "speak"
     SLOW = "slow"
+    LONG = "longer than the lease"
     SILENT = "silent"
     CRASH_ONCE = "crash once"
     MEMORY_ONCE = "out of memory once"
@@ -45,7 +46,9 @@ class Order(BaseModel):
     job: str
     act: Act
     seconds: float = 0.0
-    """How long `slow` takes."""
+    """How long `slow` and `long` take."""
+    audio_seconds: float = 0.25
+    """Length of the recording, on which the deadline depends."""
 
 
 def words_of(job: str) -> str:
@@ -55,7 +58,7 @@ def words_of(job: str) -> str:
 
 def plant(order: Order) -> bytes:
     """A WAV file, 16 kHz mono, that ffmpeg passes on to the engine bit by bit."""
-    samples = (_MARK + order.model_dump_json().encode()).ljust(_BYTES)
+    samples = (_MARK + order.model_dump_json().encode()).ljust(int(order.audio_seconds * _BYTES_PER_SECOND))
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -85,7 +88,7 @@ def transcribe_planted(work: Work) -> Done:
             raise MemoryError
         case Act.HANG:
             time.sleep(3600)
-        case Act.SLOW:
+        case Act.SLOW | Act.LONG:
             time.sleep(order.seconds)
         case Act.SILENT:
             return Done(transcription=Transcription(language=None, segments=()))

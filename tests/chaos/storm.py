@@ -35,7 +35,6 @@ _PAUSE_SECONDS = _LEASE_SECONDS + 3.0
 _SAY_SECONDS = 10.0
 SETTINGS = {
     "VISIBILITY_TIMEOUT_SECONDS": str(_LEASE_SECONDS),
-    "MAX_ATTEMPTS": "8",  # kills and lost leases cost attempts; only what fails each time is to use them up
     "DRAIN_SECONDS": "2",
     "DEADLINE_MINIMUM_SECONDS": "5",
     "DEADLINE_FACTOR": "10",
@@ -261,7 +260,8 @@ def _recording(job: Job) -> bytes:
             return b"These are the notes of the lesson, not its sound. " * 40
         case Upload.EMPTY:
             return b""
-    return plant(Order(job=job.id, act=Act(job.kind), seconds=job.slow_seconds))
+    seconds = 2.0 if job.kind is Act.LONG else 0.25
+    return plant(Order(job=job.id, act=Act(job.kind), seconds=job.busy_seconds, audio_seconds=seconds))
 
 
 def _files(stage: Stage, plan: Plan) -> dict[str, str]:

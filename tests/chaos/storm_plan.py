@@ -46,6 +46,10 @@ FAILURES: dict[Kind, str] = {
 """What the support desk must read, as a pattern; every other kind must complete."""
 
 
+_BUSY: dict[Kind, tuple[float, float]] = {Act.SLOW: (0.5, 3), Act.LONG: (11, 14)}
+"""Seconds; the storm's lease is 5 s."""
+
+
 @dataclass(frozen=True)
 class Sentence:
     """A sentence of samples/lesson.flac, from and to in seconds; cut in the pauses between them."""
@@ -84,7 +88,8 @@ class Job:
     announced: bool
     """Whether the backend made its row."""
     sentence: Sentence | None = None
-    slow_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    """How long the fake engine takes."""
 
     @property
     def key(self) -> str:
@@ -136,6 +141,7 @@ FULL = Size(
     jobs={
         Act.SPEAK: 175,
         Act.SLOW: 16,
+        Act.LONG: 4,
         Act.SILENT: 12,
         Act.CRASH_ONCE: 8,
         Act.MEMORY_ONCE: 6,
@@ -218,15 +224,17 @@ def make_plan(seed: int, size: Size) -> Plan:
 
 def _job(number: int, kind: Kind, random: Random, sentences: list[Sentence]) -> Job:
     announced = random.random() < 0.9
+    copies = random.choices((1, 2, 3), weights=(75, 18, 7))[0]
     return Job(
         id=f"storm-{number:03}",
         kind=kind,
-        copies=random.choices((1, 2, 3), weights=(75, 18, 7))[0],
+        # Two workers meet such a job for longer than a lease lasts: neither may keep the other from ending it.
+        copies=2 if kind is Act.LONG else copies,
         # Without a row S3's notification is a job of its own, found by its key: it would be a second lesson.
         notified=announced and random.random() < 0.1,
         announced=announced,
         sentence=sentences.pop(0) if kind is Upload.REAL else None,
-        slow_seconds=round(random.uniform(0.5, 3), 1) if kind is Act.SLOW else 0.0,
+        busy_seconds=round(random.uniform(*_BUSY[kind]), 1) if kind in _BUSY else 0.0,
     )
 
 
