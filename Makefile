@@ -41,7 +41,7 @@ demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recordi
 test: setup-tests lint ## Lint, unit tests, integration tests
 	@$(VENV)/python -m pytest
 
-chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], about ten minutes
+chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], six minutes
 	@$(VENV)/python -m tests.chaos --seed $(SEED) $(if $(PART),--part $(PART))
 
 ##@ The local cloud
