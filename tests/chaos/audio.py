@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from tests.chaos.audio_plan import MAX_BYTES, MAX_SECONDS, Case, job_id, judge, key_of, message_of
-from tests.chaos.stage import Row, Say, Stage
+from tests.chaos.stage import Say, Stage
 
-_SAY_SECONDS = 10.0
 _DEADLINE_SECONDS = 300.0
 
 
@@ -18,20 +17,14 @@ _DEADLINE_SECONDS = 300.0
 class Result:
     case: Case
     size: int
-    row: Row | None
     problem: str | None
 
 
 @dataclass(frozen=True)
 class Report:
     results: list[Result]
+    problems: list[str]
     seconds: float
-    left: str | None
-
-    @property
-    def problems(self) -> list[str]:
-        found = [f"{result.case.what}: {result.problem}" for result in self.results if result.problem]
-        return [*found, self.left] if self.left else found
 
     def table(self) -> Table:
         table = Table("audio", "bytes", "planned", "so", box=None)
@@ -65,30 +58,19 @@ def run(stage: Stage, cases: list[Case], say: Say) -> Report:
     worker.start()
     try:
         stage.send([message_of(number, case) for number, case in enumerate(cases)])
-        said = time.monotonic()
-        while worker.ended() is None and time.monotonic() < started + _DEADLINE_SECONDS:
-            backlog = stage.queue().backlog
-            if not backlog:
-                break
-            if time.monotonic() - said >= _SAY_SECONDS:
-                said = time.monotonic()
-                say(f"audio: {backlog} files to go")
-            time.sleep(0.5)
-        left = _left(stage, worker.ended(), worker.last_words())
+        ended = stage.watch(worker, started + _DEADLINE_SECONDS, say)
+        backlog = stage.queue().backlog
     finally:
         worker.leave(10)
         stage.take_dead_letters()
     found, texts = stage.rows(), dict(stage.transcripts())
     results = [
-        Result(case, size, row := found.get(job), judge(case, row, texts.get(job)))
-        for (number, case), size in zip(enumerate(cases), sizes, strict=True)
-        for job in [job_id(number)]
+        Result(case, size, judge(case, found.get(job_id(number)), texts.get(job_id(number))))
+        for number, (case, size) in enumerate(zip(cases, sizes, strict=True))
     ]
-    return Report(results, time.monotonic() - started, left)
-
-
-def _left(stage: Stage, code: int | None, words: str) -> str | None:
-    if code is not None:
-        return f"the worker did not survive: exit code {code}: {words}"
-    backlog = stage.queue().backlog
-    return f"the queue still holds {backlog} messages" if backlog else None
+    problems = [f"{result.case.what}: {result.problem}" for result in results if result.problem]
+    if ended is not None:
+        problems.append(f"the worker did not survive: {ended}")
+    elif backlog:
+        problems.append(f"the queue still holds {backlog} messages")
+    return Report(results, problems, time.monotonic() - started)

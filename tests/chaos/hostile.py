@@ -14,8 +14,6 @@ from tests.chaos.stage import Say, Stage
 from tests.chaos.storm_plan import SENTENCES
 from whisper_processor.contracts import JobStatus
 
-_SAY_SECONDS = 10.0
-
 
 @dataclass(frozen=True)
 class Report:
@@ -60,17 +58,7 @@ def run(stage: Stage, seed: int, size: Size, say: Say) -> Report:
     worker.start()
     try:
         stage.send([message.body for message in plan.messages])
-        said = time.monotonic()
-        while worker.ended() is None and time.monotonic() < started + size.deadline:
-            queue = stage.queue()
-            if not queue.backlog:
-                break
-            if time.monotonic() - said >= _SAY_SECONDS:
-                said = time.monotonic()
-                say(f"hostile: {queue.backlog} messages to go, {queue.dead} dead letters")
-            time.sleep(0.5)
-        code = worker.ended()
-        ended = None if code is None else f"exit code {code}: {worker.last_words()}"
+        ended = stage.watch(worker, started + size.deadline, say)
     finally:
         worker.leave(10)
     rows = {row.id: row for row in stage.rows().values() if row.id not in before}

@@ -43,6 +43,9 @@ _NOBODY = (
 )
 
 
+SAY_SECONDS = 10.0
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -171,6 +174,19 @@ class Stage:
 
     def queue(self) -> Queue:
         return read_queue(self.aws)
+
+    def watch(self, worker: WorkerProcess, deadline: float, say: Say) -> str | None:
+        """Until the queue is empty, `deadline` (monotonic) passes, or the worker dies; its last words then."""
+        said = time.monotonic()
+        while (code := worker.ended()) is None and time.monotonic() < deadline:
+            queue = self.queue()
+            if not queue.backlog:
+                return None
+            if time.monotonic() - said >= SAY_SECONDS:
+                said = time.monotonic()
+                say(f"{worker.name}: {queue.backlog} messages to go, {queue.dead} dead letters")
+            time.sleep(0.5)
+        return None if code is None else f"exit code {code}: {worker.last_words()}"
 
     def take_dead_letters(self) -> list[Letter]:
         """Everything that lies in the dead-letter queue, which is empty afterwards."""
@@ -311,12 +327,3 @@ class WorkerProcess:
     def last_words(self) -> str:
         text = self._errors.read_text(errors="replace") if self._errors.exists() else ""
         return " | ".join(text.strip().splitlines()[-3:])
-
-
-def wait_until(done: Callable[[], bool], deadline: float, every: float = 0.5) -> bool:
-    """Look every `every` seconds; False when `deadline` (monotonic) passes first."""
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(every)
-    return True

@@ -14,7 +14,7 @@ from rich.table import Table
 from tests.chaos.faults import FaultProxy
 from tests.chaos.media import cut_sample
 from tests.chaos.planted import FOLDER_VARIABLE, Act, Order, plant
-from tests.chaos.stage import Row, Say, Stage, WorkerProcess
+from tests.chaos.stage import SAY_SECONDS, Row, Say, Stage, WorkerProcess
 from tests.chaos.storm_plan import (
     OWNER,
     Blow,
@@ -32,7 +32,6 @@ from whisper_processor.contracts import transcript_key
 
 _LEASE_SECONDS = 5
 _PAUSE_SECONDS = _LEASE_SECONDS + 3.0
-_SAY_SECONDS = 10.0
 SETTINGS = {
     "VISIBILITY_TIMEOUT_SECONDS": str(_LEASE_SECONDS),
     "DRAIN_SECONDS": "2",
@@ -157,7 +156,7 @@ class _Storm:
             self._tend()
             if not events and not self._paused and self._over(rows, ids):
                 return
-            if time.monotonic() - said >= _SAY_SECONDS:
+            if time.monotonic() - said >= SAY_SECONDS:
                 said = time.monotonic()
                 self._say(f"storm: {done} of {len(ids)} jobs ended, {sum(self.blows.values())} blows")
             time.sleep(0.3)
