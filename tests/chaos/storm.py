@@ -35,7 +35,7 @@ _PAUSE_SECONDS = _LEASE_SECONDS + 3.0
 SETTINGS = {
     "VISIBILITY_TIMEOUT_SECONDS": str(_LEASE_SECONDS),
     "DRAIN_SECONDS": "2",
-    "DEADLINE_MINIMUM_SECONDS": "5",
+    "DEADLINE_MINIMUM_SECONDS": "15",  # a fresh child needs some of it to start on a busy machine
     "DEADLINE_FACTOR": "10",
 }
 
@@ -49,6 +49,8 @@ class Report:
     faults: Counter[str]
     redeliveries: int
     refused: int
+    held: int
+    left: int
     retries: int
     seconds: float
 
@@ -65,6 +67,8 @@ class Report:
             *((f"fault: {kind}", count) for kind, count in self.faults.most_common()),
             ("redeliveries", self.redeliveries),
             ("deliveries of a finished job, without effect", self.refused),
+            ("doubles that waited for the worker at the job", self.held),
+            ("jobs left to another worker after a lost lease", self.left),
             ("attempts given up and tried again", self.retries),
             ("lost", len(self.verdict.lost)),
             ("doubled", len(self.verdict.doubled)),
@@ -120,6 +124,8 @@ def run(stage: Stage, seed: int, size: Size, say: Say) -> Report:
         faults=faults,
         redeliveries=max(0, events["job_started"] + events["already_completed"] - len(plan.messages)),
         refused=events["already_completed"],
+        held=events["held_by_another_worker"],
+        left=events["left_to_another_worker"],
         retries=events["job_retried"],
         seconds=time.monotonic() - started,
     )
@@ -259,7 +265,7 @@ def _recording(job: Job) -> bytes:
             return b"These are the notes of the lesson, not its sound. " * 40
         case Upload.EMPTY:
             return b""
-    seconds = 2.0 if job.kind is Act.LONG else 0.25
+    seconds = 3.0 if job.kind is Act.LONG else 0.25
     return plant(Order(job=job.id, act=Act(job.kind), seconds=job.busy_seconds, audio_seconds=seconds))
 
 
