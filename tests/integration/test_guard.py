@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import trustme
@@ -17,7 +18,9 @@ from whisper_processor.contracts import DATABASE_SECRET, JobMessage
 from whisper_processor.database import Credentials, JobStore, Outcome, Result, SecretCredentials
 from whisper_processor.errors import PermanentError, TransientError
 
-MakeStore = Callable[[str], JobStore]
+
+class MakeStore(Protocol):
+    def __call__(self, worker: str, lease_seconds: float = 0) -> JobStore: ...
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +35,10 @@ def make_store(aws: Connection, local_cloud: LocalCloud) -> Iterator[MakeStore]:
     """Stores of several workers, each with a connection of its own."""
     made: list[JobStore] = []
 
-    def make(worker: str) -> JobStore:
+    def make(worker: str, lease_seconds: float = 0) -> JobStore:
         secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
-        made.append(JobStore(secrets, worker, ca=local_cloud.database.ca, patience_seconds=20))
+        ca = local_cloud.database.ca
+        made.append(JobStore(secrets, worker, ca=ca, lease_seconds=lease_seconds, patience_seconds=20))
         return made[-1]
 
     yield make
@@ -92,8 +96,7 @@ def test_of_two_workers_with_one_message_only_the_first_writes(aws: Connection, 
 
 def test_a_job_whose_worker_shows_life_is_left_to_it(aws: Connection, make_store: MakeStore) -> None:
     """Else two workers with a doubled message of a long lesson take it from each other until it has failed."""
-    first, second = make_store("a"), make_store("b")
-    first.lease_seconds = second.lease_seconds = 60
+    first, second = make_store("a", 60), make_store("b", 60)
     assert claim(first, "held") is Outcome.CLAIMED
     refused = second.claim(message("held"), first_delivery=True, max_attempts=3)
     assert refused.outcome is Outcome.HELD
@@ -103,12 +106,18 @@ def test_a_job_whose_worker_shows_life_is_left_to_it(aws: Connection, make_store
 
 
 def test_a_job_whose_worker_fell_silent_is_taken_over(make_store: MakeStore) -> None:
-    first, second = make_store("a"), make_store("b")
-    first.lease_seconds = 60
+    first, second = make_store("a", 60), make_store("b", 60)
     assert claim(first, "silent") is Outcome.CLAIMED
-    first.lease_seconds = 0  # its last sign of life was just now
-    first.progress("silent", 10)
+    assert claim(second, "silent", first=False) is Outcome.HELD
+    # Its sign of life from long ago: the same worker, whose lease ends where it begins.
+    make_store("a", 0).progress("silent", 10)
     assert claim(second, "silent", first=False) is Outcome.CLAIMED
+
+
+def test_each_progress_is_a_sign_of_life(make_store: MakeStore) -> None:
+    assert claim(make_store("a", 0), "alive") is Outcome.CLAIMED
+    make_store("a", 60).progress("alive", 10)
+    assert claim(make_store("b"), "alive", first=False) is Outcome.HELD
 
 
 def test_many_workers_completing_at_once_leave_one_transcript(aws: Connection, make_store: MakeStore) -> None:
@@ -212,7 +221,7 @@ def test_a_database_that_stays_away_is_a_transient_error(
     aws: Connection, make_store: MakeStore, local_cloud: LocalCloud
 ) -> None:
     secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
-    store = JobStore(secrets, "a", ca=local_cloud.database.ca, patience_seconds=1)
+    store = JobStore(secrets, "a", ca=local_cloud.database.ca, lease_seconds=0, patience_seconds=1)
     local_cloud.database.stop()
     try:
         with pytest.raises(TransientError, match="database"):
@@ -232,7 +241,8 @@ def test_the_connection_is_encrypted_and_the_server_known(
         assert cipher["Value"]
     strangers = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(strangers))
-    store = JobStore(SecretCredentials(aws.secrets, DATABASE_SECRET), "a", ca=strangers, patience_seconds=0)
+    secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
+    store = JobStore(secrets, "a", ca=strangers, lease_seconds=0, patience_seconds=0)
     with pytest.raises(TransientError, match="CERTIFICATE_VERIFY_FAILED"):
         claim(store, "encrypted", first=False)
 

@@ -148,7 +148,12 @@ class RunningWorker:
         self.name = name
         self.sqs, self.s3 = client("sqs"), client("s3")
         self.drain, self.pulse = Drain(), Pulse()
-        self.jobs = JobStore(SecretCredentials(site.aws.secrets, DATABASE_SECRET), name, ca=settings.database_ca)
+        self.jobs = JobStore(
+            SecretCredentials(site.aws.secrets, DATABASE_SECRET),
+            name,
+            ca=settings.database_ca,
+            lease_seconds=settings.visibility_timeout_seconds,
+        )
         queue = LessonQueue(self.sqs, site.queue_url, site.dlq_url, settings.visibility_timeout_seconds)
         store = LessonStore(self.s3, site.bucket)
         metrics = Metrics(client("cloudwatch"))

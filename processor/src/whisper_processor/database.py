@@ -145,19 +145,20 @@ class JobStore:
         worker: str,
         *,
         ca: Path | None,
+        lease_seconds: float,
         patience_seconds: float = _PATIENCE_SECONDS,
         result_patience_seconds: float = _RESULT_PATIENCE_SECONDS,
     ) -> None:
         """`worker` is unique to this process: rows say by it who holds a job. `ca` is the bundle of certificates
-        the server must be signed by; None leaves the server unverified."""
+        the server must be signed by; None leaves the server unverified.
+        `lease_seconds` is for how long a job is this worker's after each sign of life."""
         self._credentials = credentials
         self._worker = worker
         self._ca = ca
+        self._lease_seconds = lease_seconds
         self._patience = patience_seconds
         self._result_patience = result_patience_seconds
         self._connection: pymysql.Connection[Cursor] | None = None
-        self.lease_seconds = 0
-        """For how long a job is this worker's after each sign of life; 0 lets any other worker take it at once."""
         self.on_wait: Tick = lambda: None
         """Called before each new try while the database is away; an exception out of it ends the waiting."""
 
@@ -184,7 +185,7 @@ class JobStore:
                 "UPDATE audio_jobs SET status=%s, attempts=%s, worker=%s, progress=0, error_message=NULL,"
                 " lease_until=UTC_TIMESTAMP() + INTERVAL %s SECOND,"
                 " processing_started_at=UTC_TIMESTAMP(), processing_completed_at=NULL WHERE id=%s",
-                (JobStatus.PROCESSING, attempts + 1, self._worker, self.lease_seconds, job_id),
+                (JobStatus.PROCESSING, attempts + 1, self._worker, self._lease_seconds, job_id),
             )
             return Claim(Outcome.CLAIMED, job_id, owner, attempts + 1)
 
@@ -200,7 +201,7 @@ class JobStore:
                 lambda cursor: cursor.execute(
                     "UPDATE audio_jobs SET progress=%s, lease_until=UTC_TIMESTAMP() + INTERVAL %s SECOND"
                     " WHERE id=%s AND worker=%s AND status=%s",
-                    (percent, self.lease_seconds, job_id, self._worker, JobStatus.PROCESSING),
+                    (percent, self._lease_seconds, job_id, self._worker, JobStatus.PROCESSING),
                 ),
                 patience=0,
             )

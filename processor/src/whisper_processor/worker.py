@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -35,7 +36,7 @@ from whisper_processor.pulse import Pulse
 from whisper_processor.settings import Settings
 from whisper_processor.storage import LessonStore
 from whisper_processor.transcriber import Transcriber, Work
-from whisper_processor.waiting import wait_for
+from whisper_processor.waiting import Tick, wait_for
 
 # A loop that was silent for longer than systemd's watchdog allows is about to be killed, and is not to look alive.
 _HUNG_SECONDS = 120.0
@@ -84,7 +85,6 @@ class Worker:
         self._random = random or Random()  # noqa: S311 - jitter
         self.now = Now()
         jobs.on_wait = self._tick_to_the_end
-        jobs.lease_seconds = settings.visibility_timeout_seconds
 
     def run(self) -> bool:
         """Work until the queue stayed empty for `empty_polls` polls, or drained. True: nothing left to do."""
@@ -199,9 +199,10 @@ class Worker:
         engine = message.engine or settings.whisper_engine
         model = message.model or settings.whisper_model
         _refuse_other_languages(model, message)
-        path = self._model(engine, model)
+        preparing = partial(self._ticker(claim.job_id, time.monotonic()), 0.0)
+        path = self._model(engine, model, preparing)
         samples = assignment.folder / "samples"
-        duration = decode(assignment.audio, samples, settings.max_audio_seconds, self._tick)
+        duration = decode(assignment.audio, samples, settings.max_audio_seconds, preparing)
         assignment.audio.unlink()
         work = Work(
             samples=samples,
@@ -257,18 +258,18 @@ class Worker:
             model_load_seconds=done.model_load_seconds,
         )
 
-    def _model(self, engine: EngineName, name: str) -> Path:
+    def _model(self, engine: EngineName, name: str, tick: Tick) -> Path:
         """Where the model lies; fetched from the bucket when this machine does not have it."""
         models_dir = self._settings.whisper_models_dir
         try:
             return model_path(models_dir, engine, name)
         except ModelError as missing:
             log.info("model_fetched", model=name, engine=engine)
-            if not self._fetch_model(engine, name):
+            if not self._fetch_model(engine, name, tick):
                 raise PermanentError(str(missing)) from missing
             return model_path(models_dir, engine, name)
 
-    def _fetch_model(self, engine: EngineName, name: str) -> bool:
+    def _fetch_model(self, engine: EngineName, name: str, tick: Tick) -> bool:
         leaving = threading.Event()
 
         def on_bytes(_count: int) -> None:
@@ -280,17 +281,10 @@ class Worker:
                 fetch_from_bucket, self._store, name, engine, self._settings.whisper_models_dir, on_bytes
             )
             try:
-                return wait_for(fetching, self._tick)
+                return wait_for(fetching, tick)
             except BaseException:
                 leaving.set()
                 raise
-
-    def _tick(self) -> None:
-        """For work whose length is not known: it is dropped as soon as the worker must leave."""
-        self._pulse.beat()
-        if self._drain.requested:
-            self._intake.give_back()
-            raise Drained
 
     def _tick_to_the_end(self) -> None:
         """For writing what has been computed: tried until the last moment."""
@@ -299,7 +293,10 @@ class Worker:
             raise Drained
 
     def _ticker(self, job_id: str, started: float) -> Callable[[float], None]:
-        """Write progress every few seconds; raise Drained or LeaseLost when going on is of no use."""
+        """Write progress every few seconds; raise Drained or LeaseLost when going on is of no use.
+
+        Work of unknown length stays at the fraction 0, and is dropped as soon as the worker must leave.
+        """
         written = started
 
         def tick(fraction: float) -> None:
