@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -12,8 +13,9 @@ import typer
 
 from ops import screen
 from ops.__main__ import run as run_app
+from ops.settings import REPOSITORY
 from tests.chaos import audio, audio_plan, hostile, hostile_plan, storm, storm_plan
-from tests.chaos.stage import open_stage
+from tests.chaos.stage import Stage, open_stage
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -53,9 +55,19 @@ def chaos(
             if more := len(report.problems[_MOST_SHOWN:]):
                 screen.console.print(f"! {chosen}: and {more} more")
             problems += report.problems
+        if problems:
+            _keep_logs(stage)
     screen.say(f"chaos: seed {seed}, {time.monotonic() - started:.0f} s, {len(problems)} problems")
     if problems:
         raise typer.Exit(1)
+
+
+def _keep_logs(stage: Stage) -> None:
+    """What the workers said of the jobs that went wrong; the next failure replaces it."""
+    kept = REPOSITORY / ".local" / "chaos"
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(stage.root, kept, ignore=shutil.ignore_patterns("cloud", "lesson-*"))
+    screen.say(f"chaos: the workers' logs are kept in {kept.relative_to(REPOSITORY)}")
 
 
 if __name__ == "__main__":
