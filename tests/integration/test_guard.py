@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +47,10 @@ def make_store(aws: Connection, local_cloud: LocalCloud) -> Iterator[MakeStore]:
         store.close()
 
 
+EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
 def message(job_id: str, key: str = "audio-files/1/2/x.mp3") -> JobMessage:
     return JobMessage(jobId=job_id, s3Key=key)
 
@@ -70,25 +75,25 @@ def texts(aws: Connection, job_id: str) -> list[str]:
         return [found["transcript_text"] for found in cursor.fetchall()]
 
 
-def claim(store: JobStore, job_id: str, *, first: bool = True, most: int = 3) -> Outcome:
-    return store.claim(message(job_id), first_delivery=first, max_attempts=most).outcome
+def claim(store: JobStore, job_id: str, *, sent_at: datetime = EARLIER, most: int = 3) -> Outcome:
+    return store.claim(message(job_id), sent_at=sent_at, max_attempts=most).outcome
 
 
 def test_a_job_the_backend_did_not_announce_is_made_from_its_key(aws: Connection, make_store: MakeStore) -> None:
-    taken = make_store("a").claim(message("new", "audio-files/31/41/x.mp3"), first_delivery=True, max_attempts=3)
+    taken = make_store("a").claim(message("new", "audio-files/31/41/x.mp3"), sent_at=EARLIER, max_attempts=3)
     assert (taken.owner.school_id, taken.owner.teacher_id, taken.attempt) == (31, 41, 1)
     assert row(aws, "new")["status"] == "processing"
 
 
 def test_a_key_that_names_nobody_is_a_permanent_error(make_store: MakeStore) -> None:
     with pytest.raises(PermanentError, match="names no school"):
-        make_store("a").claim(message("orphan", "x.mp3"), first_delivery=True, max_attempts=3)
+        make_store("a").claim(message("orphan", "x.mp3"), sent_at=EARLIER, max_attempts=3)
 
 
 def test_of_two_workers_with_one_message_only_the_first_writes(aws: Connection, make_store: MakeStore) -> None:
     first, second = make_store("a"), make_store("b")
-    assert claim(first, "twice") is claim(second, "twice", first=False) is Outcome.CLAIMED
-    owner = first.claim(message("twice"), first_delivery=False, max_attempts=9).owner
+    assert claim(first, "twice") is claim(second, "twice") is Outcome.CLAIMED
+    owner = first.claim(message("twice"), sent_at=EARLIER, max_attempts=9).owner
     assert second.complete("twice", owner, result("from b")) is True
     assert first.complete("twice", owner, result("from a")) is False
     assert texts(aws, "twice") == ["from b"]
@@ -98,31 +103,31 @@ def test_a_job_whose_worker_shows_life_is_left_to_it(aws: Connection, make_store
     """Else two workers with a doubled message of a long lesson take it from each other until it has failed."""
     first, second = make_store("a", 60), make_store("b", 60)
     assert claim(first, "held") is Outcome.CLAIMED
-    refused = second.claim(message("held"), first_delivery=True, max_attempts=3)
+    refused = second.claim(message("held"), sent_at=EARLIER, max_attempts=3)
     assert refused.outcome is Outcome.HELD
     assert 0 < refused.held_seconds <= 60
     assert (row(aws, "held")["worker"], row(aws, "held")["attempts"]) == ("a", 1)
-    assert claim(first, "held", first=False) is Outcome.CLAIMED  # its own message, delivered again
+    assert claim(first, "held") is Outcome.CLAIMED  # its own message, delivered again
 
 
 def test_a_job_whose_worker_fell_silent_is_taken_over(make_store: MakeStore) -> None:
     first, second = make_store("a", 60), make_store("b", 60)
     assert claim(first, "silent") is Outcome.CLAIMED
-    assert claim(second, "silent", first=False) is Outcome.HELD
+    assert claim(second, "silent") is Outcome.HELD
     # Its sign of life from long ago: the same worker, whose lease ends where it begins.
     make_store("a", 0).progress("silent", 10)
-    assert claim(second, "silent", first=False) is Outcome.CLAIMED
+    assert claim(second, "silent") is Outcome.CLAIMED
 
 
 def test_each_progress_is_a_sign_of_life(make_store: MakeStore) -> None:
     assert claim(make_store("a", 0), "alive") is Outcome.CLAIMED
     make_store("a", 60).progress("alive", 10)
-    assert claim(make_store("b"), "alive", first=False) is Outcome.HELD
+    assert claim(make_store("b"), "alive") is Outcome.HELD
 
 
 def test_many_workers_completing_at_once_leave_one_transcript(aws: Connection, make_store: MakeStore) -> None:
     stores = [make_store(f"w{n}") for n in range(6)]
-    owner = stores[0].claim(message("race"), first_delivery=True, max_attempts=99).owner
+    owner = stores[0].claim(message("race"), sent_at=EARLIER, max_attempts=99).owner
     wins: list[bool] = []
     barrier = threading.Barrier(len(stores))
 
@@ -151,21 +156,33 @@ def test_many_workers_meeting_an_unannounced_job_make_one_row(aws: Connection, m
 
 def test_a_finished_job_is_not_taken_again(make_store: MakeStore) -> None:
     store = make_store("a")
-    owner = store.claim(message("done"), first_delivery=True, max_attempts=3).owner
+    owner = store.claim(message("done"), sent_at=EARLIER, max_attempts=3).owner
     store.complete("done", owner, result("text"))
-    assert claim(store, "done", first=False) is Outcome.ALREADY_COMPLETED
+    assert claim(store, "done") is Outcome.ALREADY_COMPLETED
 
 
 def test_attempts_run_out_and_a_new_request_starts_over(aws: Connection, make_store: MakeStore) -> None:
     store = make_store("a")
     for _ in range(3):
-        assert claim(store, "poison", first=False) is Outcome.CLAIMED
+        assert claim(store, "poison") is Outcome.CLAIMED
         store.requeue("poison", attempt_counts=True, reason="S3 is away")
-    assert claim(store, "poison", first=False) is Outcome.EXHAUSTED
+    assert claim(store, "poison") is Outcome.EXHAUSTED
     store.fail("poison", "tried three times")
-    assert claim(store, "poison", first=False) is Outcome.EXHAUSTED
-    assert claim(store, "poison", first=True) is Outcome.CLAIMED
+    late = store.claim(message("poison"), sent_at=EARLIER, max_attempts=3)
+    assert (late.outcome, late.reason) == (Outcome.ALREADY_FAILED, "tried three times")
+    assert claim(store, "poison", sent_at=LATER) is Outcome.CLAIMED
     assert row(aws, "poison")["attempts"] == 1
+
+
+def test_a_worker_that_hung_with_a_message_does_not_begin_anew_what_another_has_failed(
+    aws: Connection, make_store: MakeStore
+) -> None:
+    """Its message is gone: once begun, the job would stay at `processing` if this worker died as well."""
+    other, hung = make_store("other"), make_store("hung")
+    claim(other, "hung")
+    other.fail("hung", "not a recording")
+    assert claim(hung, "hung") is Outcome.ALREADY_FAILED
+    assert row(aws, "hung")["status"] == "failed"
 
 
 def test_giving_a_job_back_costs_no_attempt(aws: Connection, make_store: MakeStore) -> None:
@@ -178,7 +195,7 @@ def test_giving_a_job_back_costs_no_attempt(aws: Connection, make_store: MakeSto
 def test_a_worker_cannot_fail_what_another_is_working_on(aws: Connection, make_store: MakeStore) -> None:
     old, new = make_store("old"), make_store("new")
     claim(old, "moved")
-    claim(new, "moved", first=False)
+    claim(new, "moved")
     old.fail("moved", "lost the lease")
     old.requeue("moved", attempt_counts=True)
     old.progress("moved", 50)
@@ -187,7 +204,7 @@ def test_a_worker_cannot_fail_what_another_is_working_on(aws: Connection, make_s
 
 def test_a_completed_job_cannot_be_failed(aws: Connection, make_store: MakeStore) -> None:
     store = make_store("a")
-    owner = store.claim(message("good"), first_delivery=True, max_attempts=3).owner
+    owner = store.claim(message("good"), sent_at=EARLIER, max_attempts=3).owner
     store.complete("good", owner, result("text"))
     store.fail("good", "late error")
     assert row(aws, "good")["status"] == "completed"
@@ -195,7 +212,7 @@ def test_a_completed_job_cannot_be_failed(aws: Connection, make_store: MakeStore
 
 def test_a_killed_connection_is_made_anew_and_the_result_is_kept(aws: Connection, make_store: MakeStore) -> None:
     store = make_store("a")
-    owner = store.claim(message("cut"), first_delivery=True, max_attempts=3).owner
+    owner = store.claim(message("cut"), sent_at=EARLIER, max_attempts=3).owner
     with aws.database() as database, database.cursor() as cursor:
         cursor.execute("SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID()")
         for found in cursor.fetchall():
@@ -206,7 +223,7 @@ def test_a_killed_connection_is_made_anew_and_the_result_is_kept(aws: Connection
 
 def test_a_database_restart_is_waited_out(aws: Connection, make_store: MakeStore, local_cloud: LocalCloud) -> None:
     store = make_store("a")
-    owner = store.claim(message("restart"), first_delivery=True, max_attempts=3).owner
+    owner = store.claim(message("restart"), sent_at=EARLIER, max_attempts=3).owner
     local_cloud.database.stop()
     back = threading.Timer(1.5, local_cloud.database.start)
     back.start()
@@ -244,7 +261,7 @@ def test_the_connection_is_encrypted_and_the_server_known(
     secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
     store = JobStore(secrets, "a", ca=strangers, lease_seconds=0, patience_seconds=0)
     with pytest.raises(TransientError, match="CERTIFICATE_VERIFY_FAILED"):
-        claim(store, "encrypted", first=False)
+        claim(store, "encrypted")
 
 
 def test_a_rotated_password_is_fetched_again(
@@ -265,6 +282,6 @@ def test_a_rotated_password_is_fetched_again(
 
     set_password("rotated-once")
     try:
-        assert claim(store, "rotated", first=False) is Outcome.CLAIMED
+        assert claim(store, "rotated") is Outcome.CLAIMED
     finally:
         set_password(old)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -88,6 +89,8 @@ class Outcome(Enum):
     ALREADY_COMPLETED = auto()
     EXHAUSTED = auto()
     """Every attempt is used up; the job is to be failed."""
+    ALREADY_FAILED = auto()
+    """It failed after this message was sent, so the message asks for nothing new."""
     HELD = auto()
     """Another worker is at it and shows life: taking the job from it would only begin it again."""
 
@@ -101,6 +104,8 @@ class Claim:
     """Counts from 1."""
     held_seconds: int = 0
     """How long another worker still holds the job, unless it shows life again; for HELD only."""
+    reason: str = ""
+    """Why it failed, for ALREADY_FAILED only."""
 
 
 class _Row(NamedTuple):
@@ -112,6 +117,9 @@ class _Row(NamedTuple):
     worker: str | None
     held_seconds: int | None
     """From now; 0 or less when the lease has lapsed, None when there never was one."""
+    ended_at: datetime | None
+    """UTC, without saying so, as the column is."""
+    error_message: str | None
 
     @property
     def owner(self) -> Owner:
@@ -120,7 +128,7 @@ class _Row(NamedTuple):
 
 _COLUMNS = (
     "SELECT id, status, COALESCE(attempts, 0), school_id, teacher_id, worker,"
-    " TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), lease_until) FROM audio_jobs "
+    " TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), lease_until), processing_completed_at, error_message FROM audio_jobs "
 )
 
 
@@ -162,10 +170,12 @@ class JobStore:
         self.on_wait: Tick = lambda: None
         """Called before each new try while the database is away; an exception out of it ends the waiting."""
 
-    def claim(self, message: JobMessage, *, first_delivery: bool, max_attempts: int) -> Claim:
+    def claim(self, message: JobMessage, *, sent_at: datetime, max_attempts: int) -> Claim:
         """Take the job: status `processing`, one more attempt. Makes the row when the backend has not.
 
-        A `failed` job asked for anew (a first delivery) starts over with its attempts.
+        A `failed` job asked for anew, by a message sent after it had failed, starts over with its attempts. The
+        time of sending counts, not the number of the delivery: a worker that hung with a first delivery may come
+        here after another has failed the job and deleted the message, and nobody would end what it began anew.
         Raises PermanentError when there is no row and the key does not say whose lesson it is.
         """
 
@@ -177,7 +187,9 @@ class JobStore:
             held = row.held_seconds or 0
             if row.status == JobStatus.PROCESSING and row.worker not in {None, self._worker} and held > 0:
                 return Claim(Outcome.HELD, job_id, owner, attempts, held)
-            if row.status == JobStatus.FAILED and first_delivery:
+            if row.status == JobStatus.FAILED:
+                if row.ended_at is not None and sent_at <= row.ended_at.replace(tzinfo=UTC):
+                    return Claim(Outcome.ALREADY_FAILED, job_id, owner, attempts, reason=row.error_message or "")
                 attempts = 0
             if attempts >= max_attempts:
                 return Claim(Outcome.EXHAUSTED, job_id, owner, attempts)

@@ -159,12 +159,15 @@ class Worker:
         try:
             claim = self._jobs.claim(
                 message,
-                first_delivery=assignment.delivery.receive_count == 1,
+                sent_at=assignment.delivery.sent_at,
                 max_attempts=self._settings.max_attempts,
             )
             if claim.outcome is Outcome.ALREADY_COMPLETED:
                 log.info("already_completed")
                 lease.delete()
+            elif claim.outcome is Outcome.ALREADY_FAILED:
+                log.info("already_failed")
+                lease.bury(claim.reason)
             elif claim.outcome is Outcome.HELD:
                 # Longer each time: a message that waits out a long lesson must not use up its deliveries.
                 delay = min(claim.held_seconds * assignment.delivery.receive_count, _LONGEST_HOLD_SECONDS)
