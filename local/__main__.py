@@ -10,6 +10,7 @@ import typer
 
 from local.cloud import LocalCloud
 from local.demo import demo as run_demo
+from local.machines import MachineKind
 from ops import screen
 from ops.__main__ import run
 from ops.errors import OpsError
@@ -27,6 +28,7 @@ def local_cloud() -> LocalCloud:
         root=settings.local_root,
         emulator_python=REPOSITORY / ".local" / "emulator-venv" / "bin" / "python",
         models_dir=settings.models_dir,
+        machine=MachineKind(settings.local_machine),
         region=settings.aws_region,
         port=settings.local_port,
         database_port=settings.local_db_port,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import boto3
 
+from local import machines
 from local.errors import LocalError
 from local.mariadb import MariaDB
 from local.processes import Service
@@ -32,6 +33,7 @@ class LocalCloud:
     """Data, logs and pids of this cloud."""
     emulator_python: Path
     models_dir: Path
+    machine: machines.MachineKind = machines.MachineKind.PROCESS
     region: str = "us-east-1"
     port: int = 4566
     database_port: int = 33066
@@ -57,6 +59,7 @@ class LocalCloud:
 
     def up(self, say: Say) -> None:
         """Start what is not running; state of an earlier `up` is kept. Raises LocalError."""
+        machines.backend(self.machine)
         for service, port, setting in (
             (self.database.service, self.database_port, "LOCAL_DB_PORT"),
             (self.emulator, self.port, "LOCAL_PORT"),
@@ -71,7 +74,7 @@ class LocalCloud:
             self._start_emulator()
         self._wait_until_healthy()
         self._store_secret()
-        say("supervisor runs the processor when EC2 says running")
+        say(f"supervisor keeps a machine ({self.machine}) behind each running instance")
         if self.supervisor.process() is None:
             self._start_supervisor()
 
@@ -122,6 +125,7 @@ class LocalCloud:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "LOCAL_CLOUD_ROOT": str(self.root),
+            "LOCAL_MACHINE": self.machine,
             "WHISPER_MODELS_DIR": str(self.models_dir),
             "DATABASE_CA": str(self.database.ca),
         }

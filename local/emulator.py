@@ -1,23 +1,30 @@
-"""Start ministack with what it lacks of EC2: transitional states, launch templates, fresh launch times.
+"""Start ministack with what it lacks of EC2: transitional states, launch templates, machines that run commands.
 
-Runs in the emulator's own venv, so it imports nothing of the project and nothing else.
+Runs in the emulator's own venv, so of the project it imports `local.channel` alone, which needs nothing else.
 `PENDING_SECONDS` and `STOPPING_SECONDS` say how long an instance takes to start and to stop.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ministack import app
 from ministack.services import ec2
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from local.channel import ChannelError, ask  # found by the line above
+
 _CODES = {"pending": 0, "running": 16, "stopping": 64, "stopped": 80}
 _SETTLES = {"pending": "running", "stopping": "stopped"}
 Params = dict[str, Any]
 Action = Callable[[Params], Any]
+_COMMAND_SECONDS = 3600.0  # AWS-RunShellScript's own default
+_PING_SECONDS = 2.0
 
 
 def _enter(instance: dict[str, Any], state: str, seconds: float = 0.0) -> None:
@@ -146,7 +153,47 @@ def complete_ec2(actions: dict[str, Action], pending: float, stopping: float) ->
             actions[name] = _settled(actions[name])
 
 
+def _reboot(action: Action, folder: Path) -> Action:
+    def reboot(params: Params) -> Any:
+        answer = action(params)
+        for instance in _targets(params):
+            try:
+                ask(folder, {"do": "reboot", "instance": instance["InstanceId"]}, _PING_SECONDS)
+            except ChannelError as error:
+                print(f"{instance['InstanceId']} is not rebooted: {error}", file=sys.stderr)  # noqa: T201
+        return answer
+
+    return reboot
+
+
+def connect_ssm(folder: Path) -> None:
+    """Route Run Command to the machine behind an instance; without one the instance is not managed, as on AWS."""
+
+    def is_managed(instance_id: str) -> bool:
+        instance = ec2._instances.get(instance_id)
+        if not instance or instance["State"]["Name"] != "running":
+            return False
+        try:
+            return bool(ask(folder, {"do": "ping", "instance": instance_id}, _PING_SECONDS)["managed"])
+        except ChannelError:
+            return False
+
+    def execute(instance_id: str, argv: list[str]) -> tuple[int, str, str]:
+        request = {"do": "execute", "instance": instance_id, "script": argv[-1], "timeout": _COMMAND_SECONDS}
+        try:
+            answer = ask(folder, request, _COMMAND_SECONDS + 30)
+        except ChannelError as error:
+            return 255, "", str(error)
+        return answer["exit_code"], answer["stdout"], answer["stderr"]
+
+    ec2.instance_is_managed = is_managed
+    ec2.exec_in_instance_blocking = execute
+
+
 if __name__ == "__main__":
+    cloud_folder = Path.cwd()
+    connect_ssm(cloud_folder)
+    ec2._ACTION_MAP["RebootInstances"] = _reboot(ec2._ACTION_MAP["RebootInstances"], cloud_folder)
     complete_ec2(
         ec2._ACTION_MAP,
         pending=float(os.environ.get("PENDING_SECONDS", "2")),

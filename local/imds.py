@@ -10,8 +10,13 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import boto3
 
 _ROLE = "classreflect-whisper-instance"
 
@@ -22,6 +27,22 @@ class Identity:
     instance_type: str
     image_id: str
     region: str
+
+
+def role_credentials(session: boto3.session.Session, profile: str, session_name: str) -> dict[str, str]:
+    """The credentials of the profile's role, as the metadata service hands them out."""
+    role = session.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"][0]
+    answer = session.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName=session_name)
+    keys = answer["Credentials"]
+    return {
+        "Code": "Success",
+        "Type": "AWS-HMAC",
+        "LastUpdated": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "AccessKeyId": keys["AccessKeyId"],
+        "SecretAccessKey": keys["SecretAccessKey"],
+        "Token": keys["SessionToken"],
+        "Expiration": keys["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
 
 class MetadataServer:

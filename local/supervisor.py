@@ -1,4 +1,4 @@
-"""The machine behind each local EC2 instance: runs the processor while EC2 says `running`.
+"""Keeps a machine behind each local EC2 instance that is `running`, and runs commands on it for SSM.
 
 Run as `python -m local.supervisor`; the environment says where the cloud is and where to keep logs.
 """
@@ -6,181 +6,113 @@ Run as `python -m local.supervisor`; the environment says where the cloud is and
 from __future__ import annotations
 
 import os
-import queue
 import signal
-import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.imds import Identity, MetadataServer
-from whisper_processor.contracts import PROCESSOR_LOG_GROUP, ROLE_PROCESSOR, ROLE_TAG
+from local import machines
+from local.channel import ChannelError, ChannelServer, Message
+from local.errors import LocalError
+from local.imds import Identity, role_credentials
+from local.logs import LogShipper
+from local.machines.base import Blueprint, Boot, Machine
+from whisper_processor.contracts import ROLE_PROCESSOR, ROLE_TAG
 
 if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
-    from mypy_boto3_logs import CloudWatchLogsClient
 
 _POLL_SECONDS = 0.5
-_STOP_SECONDS = 30.0
-_RESTART_SECONDS = 2.0
-_RESTARTS = 5
 _ENDED_STATES = {"stopping", "stopped", "shutting-down", "terminated"}
 
 
-class LogShipper:
-    """What the CloudWatch agent is on the appliance: sends each line to the processor's log group."""
-
-    def __init__(self, client: CloudWatchLogsClient, stream: str, copy: Path) -> None:
-        self._client = client
-        self._stream = stream
-        self._lines: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-        self._copy = copy
-        threading.Thread(target=self._ship, daemon=True).start()
-
-    def line(self, text: str) -> None:
-        with self._copy.open("a") as copy:
-            copy.write(text + "\n")
-        self._lines.put((int(time.time() * 1000), text))
-
-    def _ship(self) -> None:
-        while True:
-            batch = [self._lines.get()]
-            time.sleep(0.3)
-            while not self._lines.empty():
-                batch.append(self._lines.get())
-            try:
-                self._send(batch)
-            except (BotoCoreError, ClientError) as error:
-                sys.stderr.write(f"log lines not shipped: {error}\n")
-
-    def _send(self, batch: list[tuple[int, str]]) -> None:
-        exists = self._client.exceptions.ResourceAlreadyExistsException
-        with suppress(exists):
-            self._client.create_log_group(logGroupName=PROCESSOR_LOG_GROUP)
-        with suppress(exists):
-            self._client.create_log_stream(logGroupName=PROCESSOR_LOG_GROUP, logStreamName=self._stream)
-        self._client.put_log_events(
-            logGroupName=PROCESSOR_LOG_GROUP,
-            logStreamName=self._stream,
-            logEvents=[{"timestamp": moment, "message": text} for moment, text in batch],
-        )
-
-
-class Machine:
-    """One booted instance: its metadata service and the processor on it."""
-
-    def __init__(self, session: boto3.session.Session, instance: InstanceTypeDef, root: Path) -> None:
-        self.instance_id = instance["InstanceId"]
-        folder = root / "instances" / self.instance_id
-        folder.mkdir(parents=True, exist_ok=True)
+class Supervisor:
+    def __init__(self, session: boto3.session.Session, boot: Boot, root: Path, models_dir: Path) -> None:
         self._session = session
-        self._profile_arn = instance.get("IamInstanceProfile", {}).get("Arn", "")
-        identity = Identity(
-            self.instance_id,
-            instance["InstanceType"],
-            instance["ImageId"],
-            os.environ["AWS_REGION"],
-        )
-        notice = folder / "spot-notice"
-        notice.unlink(missing_ok=True)
-        self._metadata = MetadataServer(identity, self._role_credentials, notice)
-        self._shipper = LogShipper(session.client("logs"), self.instance_id, folder / "processor.log")
-        self._stopping = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._ec2: EC2Client = session.client("ec2")
+        self._boot = boot
+        self._root = root
+        self._models_dir = models_dir
+        self._machines: dict[str, Machine] = {}
+        self._reboots: set[str] = set()
 
-    def halt(self) -> None:
-        """SIGTERM, as systemd does at shutdown; SIGKILL for what does not end."""
-        self._stopping.set()
-        if self._process is not None:
-            self._process.terminate()
+    def run(self, ending: threading.Event) -> None:
+        while not ending.wait(_POLL_SECONDS):
             try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._thread.join(5)
-        self._metadata.close()
+                self._follow()
+            except (BotoCoreError, ClientError) as error:
+                sys.stderr.write(f"EC2 does not answer: {error}\n")
+            except LocalError as error:
+                sys.stderr.write(f"a machine did not boot, next attempt at once: {error}\n")
+        for machine in self._machines.values():
+            machine.halt()
 
-    def _run(self) -> None:
-        """systemd's `Restart=on-failure`, with a limit."""
-        for _ in range(_RESTARTS):
-            with subprocess.Popen(
-                [sys.executable, "-m", "whisper_processor"],
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            ) as self._process:
-                for line in self._process.stdout or ():
-                    self._shipper.line(line.rstrip("\n"))
-            if self._process.returncode == 0 or self._stopping.wait(_RESTART_SECONDS):
-                return
-        self._shipper.line(f'{{"event": "crash_loop", "detail": "the processor failed {_RESTARTS} times"}}')
+    def answer(self, request: Message) -> Message:
+        """What the emulator and `make session` ask, on threads of their own."""
+        instance_id = request["instance"]
+        machine = self._machines.get(instance_id)
+        match request["do"]:
+            case "ping":
+                return {"managed": machine is not None}
+            case "reboot":
+                self._reboots.add(instance_id)
+                return {}
+            case "execute" if machine is not None:
+                return asdict(machine.execute(request["script"], request["timeout"]))
+            case "shell" if machine is not None:
+                return asdict(machine.shell())
+            case "execute" | "shell":
+                raise ChannelError(f"no machine runs behind {instance_id}")
+        raise ChannelError(f"unknown request {request['do']!r}")
 
-    def _environment(self) -> dict[str, str]:
-        """Only what a booted appliance would know; credentials come from the metadata service."""
-        passed = {name: os.environ[name] for name in ("PATH", "HOME", "AWS_REGION", "AWS_ENDPOINT_URL")}
-        return passed | {
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self._metadata.endpoint,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "PYTHONUNBUFFERED": "1",
-            "WHISPER_MODELS_DIR": os.environ["WHISPER_MODELS_DIR"],
-            "DATABASE_CA": os.environ["DATABASE_CA"],
-        }
-
-    def _role_credentials(self) -> dict[str, str]:
-        iam = self._session.client("iam")
-        profile = iam.get_instance_profile(InstanceProfileName=self._profile_arn.rsplit("/", 1)[-1])
-        role = profile["InstanceProfile"]["Roles"][0]["Arn"]
-        answer = self._session.client("sts").assume_role(RoleArn=role, RoleSessionName=self.instance_id)
-        keys = answer["Credentials"]
-        return {
-            "Code": "Success",
-            "Type": "AWS-HMAC",
-            "LastUpdated": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "AccessKeyId": keys["AccessKeyId"],
-            "SecretAccessKey": keys["SecretAccessKey"],
-            "Token": keys["SessionToken"],
-            "Expiration": keys["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-
-
-def supervise(session: boto3.session.Session, root: Path, ending: threading.Event) -> None:
-    ec2 = session.client("ec2")
-    machines: dict[str, Machine] = {}
-    while not ending.wait(_POLL_SECONDS):
-        try:
-            pages = ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])
-        except (BotoCoreError, ClientError) as error:
-            sys.stderr.write(f"EC2 does not answer: {error}\n")
-            continue
+    def _follow(self) -> None:
+        pages = self._ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])
         for instance in (i for r in pages["Reservations"] for i in r["Instances"]):
             instance_id, state = instance["InstanceId"], instance["State"]["Name"]
-            if state == "running" and instance_id not in machines:
-                machines[instance_id] = Machine(session, instance, root)
-            elif state in _ENDED_STATES and instance_id in machines:
-                machines.pop(instance_id).halt()
-    for machine in machines.values():
-        machine.halt()
+            machine = self._machines.get(instance_id)
+            if machine is not None and (state in _ENDED_STATES or instance_id in self._reboots):
+                self._machines.pop(instance_id).halt()
+                machine = None
+            self._reboots.discard(instance_id)
+            if state == "running" and machine is None:
+                self._machines[instance_id] = self._boot(self._blueprint(instance))
+            elif machine is not None and machine.powered_off():
+                self._machines.pop(instance_id).halt()
+                self._ec2.stop_instances(InstanceIds=[instance_id])  # InstanceInitiatedShutdownBehavior: stop
+
+    def _blueprint(self, instance: InstanceTypeDef) -> Blueprint:
+        instance_id = instance["InstanceId"]
+        folder = self._root / "instances" / instance_id
+        folder.mkdir(parents=True, exist_ok=True)
+        region = self._ec2.meta.region_name
+        profile = instance.get("IamInstanceProfile", {}).get("Arn", "").rsplit("/", 1)[-1]
+        return Blueprint(
+            identity=Identity(instance_id, instance["InstanceType"], instance["ImageId"], region),
+            credentials=lambda: role_credentials(self._session, profile, instance_id),
+            folder=folder,
+            log=LogShipper(self._session.client("logs"), instance_id, folder / "processor.log").line,
+            models_dir=self._models_dir,
+        )
 
 
 def main() -> None:
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    supervise(boto3.session.Session(), Path(os.environ["LOCAL_CLOUD_ROOT"]), ending)
+    root = Path(os.environ["LOCAL_CLOUD_ROOT"])
+    boot = machines.backend(machines.MachineKind(os.environ["LOCAL_MACHINE"]))
+    supervisor = Supervisor(boto3.session.Session(), boot, root, Path(os.environ["WHISPER_MODELS_DIR"]))
+    channel = ChannelServer(root, supervisor.answer)
+    try:
+        supervisor.run(ending)
+    finally:
+        channel.close()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class OpsSettings(BaseSettings):
     local_port: int = Field(4566, gt=0, lt=65536)
     local_db_port: int = Field(33066, gt=0, lt=65536)
     local_root: Path = REPOSITORY / ".local" / "cloud"
+    local_machine: str = Field("process", pattern="^(process|nspawn)$")
 
     database_tls: bool = True
     database_ca: Path = REPOSITORY / ".local" / "certificates" / "rds-ca.pem"

@@ -1,0 +1,29 @@
+"""The machines behind the local EC2 instances, one module for each kind of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from local.errors import LocalError
+
+if TYPE_CHECKING:
+    from local.machines.base import Boot
+
+
+class MachineKind(StrEnum):
+    """`LOCAL_MACHINE`: what an instance is made of."""
+
+    PROCESS = "process"
+    """The processor of this checkout as a process; see docs/architecture.md for its limits."""
+    NSPAWN = "nspawn"
+    """A booted image."""
+
+
+def backend(kind: MachineKind) -> Boot:
+    """Raises LocalError for a kind that cannot run here."""
+    if kind is MachineKind.NSPAWN:
+        raise LocalError("LOCAL_MACHINE=nspawn is not built yet: set LOCAL_MACHINE=process in .env")
+    from local.machines.process import ProcessMachine  # noqa: PLC0415 - only the chosen kind is loaded
+
+    return ProcessMachine

@@ -1,0 +1,62 @@
+"""What the supervisor needs of a machine, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from local.imds import Identity
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What EC2 knows of the instance to boot, and what surrounds it."""
+
+    identity: Identity
+    credentials: Callable[[], dict[str, str]]
+    """The instance role's, in the metadata service's shape; asked for anew whenever they are wanted."""
+    folder: Path
+    """This instance's own, kept while it is stopped: its disk, as far as the backend has one."""
+    log: Callable[[str], None]
+    """Takes the processor's output line by line to CloudWatch Logs."""
+    models_dir: Path
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Shell:
+    """How to open an interactive shell in a machine, from this host."""
+
+    argv: Sequence[str]
+    cwd: str
+    env: dict[str, str] = field(default_factory=dict)
+    """The whole environment of the shell."""
+
+
+class Machine(Protocol):
+    """One booted instance. It boots when it is made (see `Boot`), and is used from several threads."""
+
+    def halt(self) -> None:
+        """Shut down in order: SIGTERM to the service, SIGKILL to what does not end. Safe to repeat."""
+
+    def powered_off(self) -> bool:
+        """Whether it shut itself down from inside; EC2 is then told to stop the instance."""
+
+    def execute(self, script: str, timeout: float) -> Execution:
+        """Run a shell script on the machine, as SSM does; 124 as exit code after `timeout` seconds."""
+
+    def shell(self) -> Shell:
+        """What `make session` starts."""
+
+
+Boot = Callable[[Blueprint], Machine]
