@@ -29,6 +29,7 @@ def local_cloud() -> LocalCloud:
         emulator_python=REPOSITORY / ".local" / "emulator-venv" / "bin" / "python",
         models_dir=settings.models_dir,
         machine=MachineKind(settings.local_machine),
+        strict=settings.local_auth,
         region=settings.aws_region,
         port=settings.local_port,
         database_port=settings.local_db_port,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import sys
 import time
 import urllib.error
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 
@@ -21,6 +23,9 @@ from local.errors import LocalError
 from local.mariadb import MariaDB
 from local.processes import Service
 from whisper_processor.contracts import DATABASE_SECRET
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 Say = Callable[[str], None]
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -37,10 +42,21 @@ class LocalCloud:
     region: str = "us-east-1"
     port: int = 4566
     database_port: int = 33066
+    strict: bool = False
+    """TLS, and every call judged by the caller's policies."""
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.strict else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> Path | None:
+        """What signs the emulator's TLS; the emulator makes it at its first start. None without TLS."""
+        return self._temporary / "ministack-tls" / "server.crt" if self.strict else None
+
+    @property
+    def _temporary(self) -> Path:
+        return self.root / "tls"
 
     @property
     def database(self) -> MariaDB:
@@ -111,8 +127,12 @@ class LocalCloud:
             "S3_DATA_DIR": str(self.root / "s3"),
             "AWS_DEFAULT_REGION": self.region,
             "MINISTACK_REGION": self.region,
+            "LOCAL_CLOUD_ROOT": str(self.root),
         }
-        script = Path(__file__).with_name("emulator.py")
+        if self.strict:
+            self._temporary.mkdir(mode=0o700, exist_ok=True)
+            settings |= {"AUTH": "true", "USE_SSL": "1", "TMPDIR": str(self._temporary)}
+        script = Path(__file__).parent / "emulator" / "__main__.py"
         self.emulator.start(
             [str(self.emulator_python), str(script)], _plain_environment() | settings, cwd=self.root
         )
@@ -129,6 +149,8 @@ class LocalCloud:
             "WHISPER_MODELS_DIR": str(self.models_dir),
             "DATABASE_CA": str(self.database.ca),
         }
+        if self.certificate:
+            settings["AWS_CA_BUNDLE"] = str(self.certificate)
         checkout = Path(__file__).parent.parent
         argv = [sys.executable, "-m", "local.supervisor"]
         self.supervisor.start(argv, _plain_environment() | settings, cwd=checkout)
@@ -142,14 +164,20 @@ class LocalCloud:
 
     def _healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.endpoint}/_ministack/health", timeout=2) as answer:  # noqa: S310
+            trusted = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+            health = f"{self.endpoint}/_ministack/health"
+            with urllib.request.urlopen(health, timeout=2, context=trusted) as answer:  # noqa: S310
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+        except (urllib.error.URLError, OSError):  # refused, or its certificate is not made yet
             return False
 
     def _store_secret(self) -> None:
         """On AWS the backend's secret is there before us; here it must be made."""
-        client = self.session().client("secretsmanager", endpoint_url=self.endpoint)
+        client: SecretsManagerClient = self.session().client(
+            "secretsmanager",
+            endpoint_url=self.endpoint,
+            verify=str(self.certificate) if self.certificate else None,
+        )
         text = json.dumps(self.database.credentials())
         try:
             client.create_secret(Name=DATABASE_SECRET, SecretString=text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pymysql
@@ -44,48 +44,52 @@ class Connection:
             self._session = boto3.session.Session(
                 profile_name=settings.aws_profile, region_name=settings.aws_region
             )
-        self._config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=5)
+        self._options: dict[str, Any] = {
+            "endpoint_url": settings.endpoint,
+            "config": Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=5),
+            "verify": str(settings.certificate) if settings.certificate else None,
+        }
         self._outputs: dict[str, dict[str, str]] = {}
 
     @cached_property
-    def cloudformation(self) -> CloudFormationClient:
-        return self._session.client("cloudformation", endpoint_url=self.settings.endpoint, config=self._config)
+    def cloudwatch(self) -> CloudWatchClient:
+        return self._session.client("cloudwatch", **self._options)
 
     @cached_property
-    def cloudwatch(self) -> CloudWatchClient:
-        return self._session.client("cloudwatch", endpoint_url=self.settings.endpoint, config=self._config)
+    def cloudformation(self) -> CloudFormationClient:
+        return self._session.client("cloudformation", **self._options)
 
     @cached_property
     def ec2(self) -> EC2Client:
-        return self._session.client("ec2", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("ec2", **self._options)
 
     @cached_property
     def events(self) -> EventBridgeClient:
-        return self._session.client("events", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("events", **self._options)
 
     @cached_property
     def functions(self) -> LambdaClient:
-        return self._session.client("lambda", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("lambda", **self._options)
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:
-        return self._session.client("logs", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("logs", **self._options)
 
     @cached_property
     def s3(self) -> S3Client:
-        return self._session.client("s3", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("s3", **self._options)
 
     @cached_property
     def secrets(self) -> SecretsManagerClient:
-        return self._session.client("secretsmanager", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("secretsmanager", **self._options)
 
     @cached_property
     def sqs(self) -> SQSClient:
-        return self._session.client("sqs", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("sqs", **self._options)
 
     @cached_property
     def ssm(self) -> SSMClient:
-        return self._session.client("ssm", endpoint_url=self.settings.endpoint, config=self._config)
+        return self._session.client("ssm", **self._options)
 
     @property
     def foundation(self) -> dict[str, str]:

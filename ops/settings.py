@@ -41,6 +41,7 @@ class OpsSettings(BaseSettings):
     local_port: int = Field(4566, gt=0, lt=65536)
     local_db_port: int = Field(33066, gt=0, lt=65536)
     local_root: Path = REPOSITORY / ".local" / "cloud"
+    local_auth: bool = False
     local_machine: str = Field("process", pattern="^(process|nspawn)$")
 
     database_tls: bool = True
@@ -64,4 +65,12 @@ class OpsSettings(BaseSettings):
     @property
     def endpoint(self) -> str | None:
         """Where AWS is: None for the real one."""
-        return f"http://127.0.0.1:{self.local_port}" if self.cloud is Cloud.LOCAL else None
+        if self.cloud is Cloud.AWS:
+            return None
+        return f"{'https' if self.local_auth else 'http'}://127.0.0.1:{self.local_port}"
+
+    @property
+    def certificate(self) -> Path | None:
+        """What signs the local cloud's TLS; None: the usual authorities."""
+        strict = self.cloud is Cloud.LOCAL and self.local_auth
+        return self.local_root / "tls" / "ministack-tls" / "server.crt" if strict else None

@@ -27,7 +27,7 @@ from whisper_processor.__main__ import main
 if __name__ == "__main__":
     sys.exit(main())
 """
-_PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "AWS_REGION", "AWS_ENDPOINT_URL", "DATABASE_CA")
+_PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "DATABASE_CA")
 
 
 class ProcessMachine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,14 +40,15 @@ def models_dir() -> Path:
     return MODELS
 
 
-@pytest.fixture(scope="session")
-def local_cloud(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+@contextmanager
+def running_cloud(root: Path, models_dir: Path, *, strict: bool = False) -> Iterator[LocalCloud]:
     cloud = LocalCloud(
-        root=tmp_path_factory.mktemp("cloud"),
+        root=root,
         emulator_python=REPOSITORY / ".local" / "emulator-venv" / "bin" / "python",
         models_dir=models_dir,
         port=free_port(),
         database_port=free_port(),
+        strict=strict,
     )
     try:
         cloud.up(quiet)
@@ -55,27 +57,43 @@ def local_cloud(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         cloud.destroy(quiet)
 
 
-@pytest.fixture(scope="session")
-def settings(local_cloud: LocalCloud) -> OpsSettings:
+def settings_of(cloud: LocalCloud) -> OpsSettings:
     return OpsSettings(
         _env_file=None,
         cloud=Cloud.LOCAL,
-        local_port=local_cloud.port,
-        local_db_port=local_cloud.database_port,
-        local_root=local_cloud.root,
+        local_port=cloud.port,
+        local_db_port=cloud.database_port,
+        local_root=cloud.root,
+        local_auth=cloud.strict,
     )
 
 
-@pytest.fixture(scope="session")
-def deployed(settings: OpsSettings) -> Connection:
-    """The whole system on the tests' cloud, its instance stopped."""
-    aws = Connection(settings)
+def deploy_all(aws: Connection) -> None:
+    """The whole system, its instance stopped."""
     deploy.deploy_infra(aws, quiet)
     migrate.migrate(aws.database())
     deploy.deploy_lambda(aws, quiet)
     deploy.deploy_config(aws, SHORT_POLLS, quiet)
     deploy.launch(aws, quiet)
     appliance.wait_for(aws, "stopped", 120)
+
+
+@pytest.fixture(scope="session")
+def local_cloud(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud"), models_dir) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def settings(local_cloud: LocalCloud) -> OpsSettings:
+    return settings_of(local_cloud)
+
+
+@pytest.fixture(scope="session")
+def deployed(settings: OpsSettings) -> Connection:
+    """The whole system on the tests' cloud."""
+    aws = Connection(settings)
+    deploy_all(aws)
     return aws
 
 

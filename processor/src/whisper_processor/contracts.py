@@ -16,6 +16,8 @@ from whisper_processor.errors import PermanentError
 METRICS_NAMESPACE = "ClassReflect/Whisper"
 PARAMETER_PREFIX = "/classreflect/whisper/config"
 """Settings of the appliance in Parameter Store, one parameter each, named like the environment variable."""
+WANTED_PARAMETER = "/classreflect/whisper/processor/wanted"
+"""Parameter that names the processor release the appliance should run."""
 DATABASE_SECRET = "classreflect/database/credentials"  # noqa: S105 - the secret's name
 PROCESSOR_LOG_GROUP = "/classreflect/whisper/processor"
 

@@ -1,35 +1,32 @@
-"""Start ministack with what it lacks of EC2: transitional states, launch templates, machines that run commands.
-
-Runs in the emulator's own venv, so of the project it imports `local.channel` alone, which needs nothing else.
-`PENDING_SECONDS` and `STOPPING_SECONDS` say how long an instance takes to start and to stop.
-"""
+"""What EC2 does and ministack does not: transitional states and their reason, launch templates, reboots."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ministack import app
 from ministack.services import ec2
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
-from local.channel import ChannelError, ask  # found by the line above
+from local.channel import ChannelError, ask
 
 _CODES = {"pending": 0, "running": 16, "stopping": 64, "stopped": 80}
 _SETTLES = {"pending": "running", "stopping": "stopped"}
 Params = dict[str, Any]
 Action = Callable[[Params], Any]
-_COMMAND_SECONDS = 3600.0  # AWS-RunShellScript's own default
-_PING_SECONDS = 2.0
+_REBOOT_SECONDS = 2.0
 
 
 def _enter(instance: dict[str, Any], state: str, seconds: float = 0.0) -> None:
     instance["State"] = {"Code": _CODES[state], "Name": state}
     instance["_settles_at"] = time.time() + seconds
+    if state == "stopping":
+        at = time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime())
+        instance["StateTransitionReason"] = f"User initiated ({at})"
+    elif state == "pending":
+        instance.pop("StateTransitionReason", None)
 
 
 def _settle() -> None:
@@ -136,8 +133,22 @@ def _settled(action: Action) -> Action:
     return settled
 
 
-def complete_ec2(actions: dict[str, Action], pending: float, stopping: float) -> None:
-    """Replace the handlers of ministack's EC2 whose behaviour differs from AWS's."""
+def _with_reason(render: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+    def rendered(instance: dict[str, Any]) -> str:
+        reason = f"</instanceState><reason>{instance.get('StateTransitionReason', '')}</reason>"
+        return render(instance).replace("</instanceState>", reason, 1)
+
+    return rendered
+
+
+def complete(folder: Path, pending: float, stopping: float) -> None:
+    """Replace what of ministack's EC2 behaves unlike AWS's.
+
+    `folder` holds the supervisor's socket; an instance takes `pending` seconds to start and `stopping` to stop.
+    """
+    actions: dict[str, Action] = ec2._ACTION_MAP
+    ec2._instance_xml = _with_reason(ec2._instance_xml)
+    actions["RebootInstances"] = _reboot(actions["RebootInstances"], folder)
     actions["RunInstances"] = _run_instances(actions["RunInstances"], pending)
     actions["StartInstances"] = _change(actions["StartInstances"], "stopped", "running", "pending", pending)
     stop = _change(actions["StopInstances"], "running", "stopped", "stopping", stopping)
@@ -158,45 +169,9 @@ def _reboot(action: Action, folder: Path) -> Action:
         answer = action(params)
         for instance in _targets(params):
             try:
-                ask(folder, {"do": "reboot", "instance": instance["InstanceId"]}, _PING_SECONDS)
+                ask(folder, {"do": "reboot", "instance": instance["InstanceId"]}, _REBOOT_SECONDS)
             except ChannelError as error:
                 print(f"{instance['InstanceId']} is not rebooted: {error}", file=sys.stderr)  # noqa: T201
         return answer
 
     return reboot
-
-
-def connect_ssm(folder: Path) -> None:
-    """Route Run Command to the machine behind an instance; without one the instance is not managed, as on AWS."""
-
-    def is_managed(instance_id: str) -> bool:
-        instance = ec2._instances.get(instance_id)
-        if not instance or instance["State"]["Name"] != "running":
-            return False
-        try:
-            return bool(ask(folder, {"do": "ping", "instance": instance_id}, _PING_SECONDS)["managed"])
-        except ChannelError:
-            return False
-
-    def execute(instance_id: str, argv: list[str]) -> tuple[int, str, str]:
-        request = {"do": "execute", "instance": instance_id, "script": argv[-1], "timeout": _COMMAND_SECONDS}
-        try:
-            answer = ask(folder, request, _COMMAND_SECONDS + 30)
-        except ChannelError as error:
-            return 255, "", str(error)
-        return answer["exit_code"], answer["stdout"], answer["stderr"]
-
-    ec2.instance_is_managed = is_managed
-    ec2.exec_in_instance_blocking = execute
-
-
-if __name__ == "__main__":
-    cloud_folder = Path.cwd()
-    connect_ssm(cloud_folder)
-    ec2._ACTION_MAP["RebootInstances"] = _reboot(ec2._ACTION_MAP["RebootInstances"], cloud_folder)
-    complete_ec2(
-        ec2._ACTION_MAP,
-        pending=float(os.environ.get("PENDING_SECONDS", "2")),
-        stopping=float(os.environ.get("STOPPING_SECONDS", "2")),
-    )
-    app.main()
