@@ -20,6 +20,8 @@ FOLLOW ?=
 DRY_RUN ?=
 SEED ?= 1
 PART ?=
+YES ?=
+LOSE_QUEUE ?=
 
 VENV := .venv/bin
 OPS := $(VENV)/python -m ops
@@ -27,7 +29,8 @@ LOCAL := $(VENV)/python -m local
 SHELL_SCRIPTS := .ci/run
 
 .PHONY: help setup setup-tests demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
-        launch migrate models publish-model submit watch jobs transcript status start stop hold release queue dlq redrive logs
+        launch migrate models publish-model submit watch jobs transcript status start stop hold release queue dlq redrive logs \
+        session run-processor alarms dashboard doctor destroy
 
 ##@ First
 help: ## Show this help
@@ -119,6 +122,25 @@ redrive: setup ## Send dead letters to the queue again: LIMIT=… DRY_RUN=1
 
 logs: setup ## Autoscaler and processor in order of time: MINUTES=… FOLLOW=1
 	@$(OPS) logs --minutes $(MINUTES) $(if $(FOLLOW),--follow)
+
+alarms: setup ## Each alarm's state and what to do; exit code 1 when one fires
+	@$(OPS) alarms
+
+dashboard: setup ## The dashboard's numbers; on AWS its address too
+	@$(OPS) dashboard
+
+##@ Trouble (docs/operations.md)
+doctor: setup ## What is wrong, and the command that mends it
+	@$(OPS) doctor
+
+session: setup ## A shell on the appliance, through SSM
+	@$(OPS) session
+
+run-processor: setup ## Run the processor by hand in the service's place, and show what it says: MINUTES=…
+	@$(OPS) run-processor --minutes $(MINUTES)
+
+destroy: setup ## Take all down but lessons and database; asks, unless YES=1
+	@$(OPS) destroy $(if $(YES),--yes) $(if $(LOSE_QUEUE),--lose-queue)
 
 ##@ Work on it
 setup: ## Install what this machine lacks (the verbs do it by themselves)

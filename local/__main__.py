@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from local.channel import ChannelError, ask
 from local.cloud import LocalCloud
 from local.demo import demo as run_demo
 from local.machines import MachineKind
-from ops import screen
+from local.machines.base import Shell
+from ops import migrate, screen
 from ops.__main__ import run
+from ops.connection import Connection
 from ops.errors import OpsError
 from ops.settings import REPOSITORY, Cloud, OpsSettings
 
@@ -38,8 +42,9 @@ def local_cloud() -> LocalCloud:
 
 @app.command()
 def up() -> None:
-    """Start the local cloud: emulator, database, supervisor."""
+    """Start the local cloud: emulator, database, supervisor; with the tables the backend has on AWS."""
     local_cloud().up(screen.say)
+    migrate.migrate(Connection(OpsSettings()).database())
 
 
 @app.command()
@@ -52,6 +57,19 @@ def down() -> None:
 def clean() -> None:
     """Stop the local cloud and delete its data. Models and venvs stay."""
     local_cloud().destroy(screen.say)
+
+
+@app.command()
+def session(instance: Annotated[str, typer.Argument(help="instance id")]) -> None:
+    """Open a shell on the machine behind an instance."""
+    cloud = local_cloud()
+    try:
+        shell = Shell(**ask(cloud.root, {"do": "shell", "instance": instance}, timeout=10))
+    except ChannelError as error:
+        raise OpsError(f"no session: {error}; run `make up`") from error
+    screen.say(f"a shell on {instance} ({cloud.machine}); `exit` ends it")
+    os.chdir(shell.cwd)
+    os.execve(shell.argv[0], list(shell.argv), shell.env)  # noqa: S606
 
 
 @app.command()

@@ -13,14 +13,32 @@ import typer
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
+    PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
+    SSOError,
 )
 from pydantic import ValidationError
 
-from ops import appliance, dead_letters, deploy, lessons, logs, migrate, screen, status
+from ops import (
+    alarms,
+    appliance,
+    dashboard,
+    dead_letters,
+    deploy,
+    destroy,
+    doctor,
+    lessons,
+    logs,
+    migrate,
+    screen,
+    status,
+)
 from ops import models as publishing
 from ops.connection import Connection
 from ops.errors import OpsError
@@ -199,6 +217,70 @@ def release() -> None:
     appliance.release(connect(), screen.say)
 
 
+@app.command("run-processor")
+def run_processor(
+    minutes: Annotated[float, typer.Option(help="how long at most", min=1, max=60)] = 15.0,
+) -> None:
+    """Run the documented manual command on the appliance, in the service's place, and show what it says."""
+    typer.echo(appliance.run_processor(connect(), minutes, screen.say), nl=False)
+
+
+@app.command()
+def session() -> None:
+    """Open a shell on the appliance (SSM Session Manager; no SSH)."""
+    appliance.session(connect())
+
+
+@app.command("alarms")
+def show_alarms() -> None:
+    """The state of each alarm and what to do about it; exit code 1 when one fires."""
+    found = alarms.read_alarms(connect())
+    if not found:
+        raise OpsError("there are no alarms: run `make deploy`")
+    screen.show_alarms(found, datetime.now(UTC))
+    if any(alarm.fires for alarm in found):
+        raise typer.Exit(1)
+
+
+@app.command("dashboard")
+def show_dashboard() -> None:
+    """The dashboard's numbers, and on AWS where to look at it."""
+    cloud = connect()
+    rows = dashboard.read_dashboard(cloud, datetime.now(UTC))
+    screen.show_dashboard(rows, list(dashboard.WINDOWS))
+    if cloud.settings.cloud is Cloud.AWS:
+        screen.say(dashboard.url(cloud))
+
+
+@app.command("doctor")
+def show_doctor() -> None:
+    """Walk the troubleshooting paths: what is wrong, and what mends it; exit code 1 when something is."""
+    wrong = 0
+    path = ""
+    for check in doctor.examine(connect()):
+        screen.show_check(check, new_path=check.path != path)
+        path = check.path
+        wrong += check.verdict is doctor.Verdict.WRONG
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command("destroy")
+def run_destroy(
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    lose_queue: Annotated[bool, typer.Option(help="even when lessons wait in the queues that go")] = False,
+) -> None:
+    """Take everything down but lessons, transcripts, secret and database; asks first."""
+    cloud = connect()
+    for line in destroy.plan(cloud, lose_waiting=lose_queue):
+        screen.say(line)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OpsError("nothing was changed: confirm with YES=1")
+        typer.confirm("Destroy it?", abort=True)
+    destroy.destroy(cloud, screen.say)
+
+
 @app.command()
 def queue() -> None:
     """How many messages wait, are in flight, are delayed, and are dead."""
@@ -244,16 +326,26 @@ def show_logs(
         time.sleep(2)
 
 
+_REFUSED_CREDENTIALS = {
+    *("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"),
+    *("AuthFailure", "SignatureDoesNotMatch", "InvalidAccessKeyId", "RequestExpired"),
+}
+
+
 def explain(error: Exception, settings: OpsSettings | None) -> str:  # noqa: PLR0911 - one line each
     """One line that says what is wrong and what to do."""
     local = settings is None or settings.cloud is Cloud.LOCAL
     match error:
-        case EndpointConnectionError() if local:
+        case EndpointConnectionError() | ConnectTimeoutError() if local:
             return "the local cloud is not up: run `make up`"
-        case EndpointConnectionError():
-            return f"AWS cannot be reached: {error}"
+        case EndpointConnectionError() | ConnectTimeoutError():
+            return f"AWS cannot be reached; is AWS_REGION right? ({error})"
+        case SSLError() if local:
+            return "the local cloud's TLS does not fit: was it started with the same LOCAL_AUTH? `make down up`"
         case NoCredentialsError():
             return "no AWS credentials: set AWS_PROFILE in .env or log in"
+        case PartialCredentialsError() | SSOError() | CredentialRetrievalError():
+            return f"the AWS credentials cannot be used: {error}; log in again"
         case ProfileNotFound():
             return f"{error}: correct AWS_PROFILE in .env"
         case NoRegionError():
@@ -262,11 +354,13 @@ def explain(error: Exception, settings: OpsSettings | None) -> str:  # noqa: PLR
             return f"the local database does not answer: run `make up` ({error.args[-1]})"
         case pymysql.MySQLError():
             return f"the database does not answer; is this machine let in? ({error.args[-1]})"
+        case ClientError() if error.response["Error"]["Code"] in _REFUSED_CREDENTIALS:
+            return f"AWS refuses the credentials, they are wrong or expired: log in again ({error.operation_name})"
         case ClientError():
             return f"AWS refused {error.operation_name}: {error.response['Error'].get('Message', error)}"
         case ValidationError():
             return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return str(error)
+    return " ".join(str(error).split())
 
 
 def run(application: typer.Typer) -> int:

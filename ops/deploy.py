@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from ops.connection import Connection
+from ops.cost import hourly_price
 from ops.errors import OpsError
 from ops.lambda_zip import key_of, pack
-from ops.settings import REPOSITORY
+from ops.settings import REPOSITORY, Cloud
 from ops.stacks import deploy_stack
 from whisper_processor.contracts import AUDIO_PREFIX, PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
 from whisper_processor.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import LambdaFunctionConfigurationTypeDef, NotificationConfigurationTypeDef
 
 Say = Callable[[str], None]
 
 _SHARED_OUTPUTS = ("BucketName", "QueueUrl", "QueueArn", "QueueName", "DlqName", "AlarmTopicArn")
 _NOTIFICATION_ID = "classreflect-whisper-upload"
+ALARM_PREFIX = "classreflect-whisper-"
+STATUS_CHECK_ALARM = f"{ALARM_PREFIX}status-check"
 # What the foundation stack writes, or what only the machine itself can know.
 _NOT_FROM_ENV = {
     *("queue_url", "dlq_url", "bucket", "database_secret", "database_ca", "aws_region"),
@@ -40,6 +47,7 @@ def deploy_infra(cloud: Connection, say: Say) -> None:
         "VpcId": settings.vpc_id or _default_vpc(cloud),
         "SubnetId": settings.subnet_id,
         "AlarmEmail": settings.alarm_email,
+        "AudioRetentionDays": str(settings.audio_retention_days),
     }
     template = REPOSITORY / "infra" / "foundation.yaml"
     deploy_stack(cloud, settings.foundation_stack, template, parameters, say)
@@ -53,16 +61,21 @@ def _default_vpc(cloud: Connection) -> str:
 
 def deploy_lambda(cloud: Connection, say: Say) -> None:
     foundation = cloud.foundation
+    settings = cloud.settings
     archive = pack()
     key = key_of(archive)
     cloud.s3.put_object(Bucket=foundation["BucketName"], Key=key, Body=archive)
+    budget = settings.monthly_budget_usd
+    if budget and settings.cloud is Cloud.LOCAL:
+        say("the local cloud knows no budgets: MONTHLY_BUDGET_USD is left out")
+        budget = 0
     parameters = {
+        "DryRun": str(settings.autoscaler_dry_run).lower(),
+        "MonthlyBudgetUsd": f"{budget:g}",
+        "HourlyPriceUsd": f"{hourly_price(settings.instance_type):g}",
         "CodeBucket": foundation["BucketName"],
         "CodeKey": key,
-        "DlqName": foundation["DlqArn"].rsplit(":", 1)[-1],
-        **{
-            name: foundation[name] for name in ("BucketName", "QueueUrl", "QueueArn", "QueueName", "AlarmTopicArn")
-        },
+        **{name: foundation[name] for name in _SHARED_OUTPUTS},
     }
     template = REPOSITORY / "infra" / "autoscaler.yaml"
     deploy_stack(cloud, cloud.settings.autoscaler_stack, template, parameters, say)
@@ -72,24 +85,31 @@ def deploy_lambda(cloud: Connection, say: Say) -> None:
 
 def _notify_on_upload(cloud: Connection, bucket: str, function_arn: str) -> None:
     """Add our notification to those the bucket has; the bucket may be the backend's."""
+    ours: LambdaFunctionConfigurationTypeDef = {
+        "Id": _NOTIFICATION_ID,
+        "LambdaFunctionArn": function_arn,
+        "Events": ["s3:ObjectCreated:*"],
+        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": AUDIO_PREFIX}]}},
+    }
+    _replace_notification(cloud, bucket, [ours])
+
+
+def end_notification(cloud: Connection, bucket: str) -> None:
+    """Take our notification from the bucket and leave all others."""
+    _replace_notification(cloud, bucket, [])
+
+
+def _replace_notification(cloud: Connection, bucket: str, ours: list[LambdaFunctionConfigurationTypeDef]) -> None:
     present = cloud.s3.get_bucket_notification_configuration(Bucket=bucket)
-    functions = [c for c in present.get("LambdaFunctionConfigurations", []) if c.get("Id") != _NOTIFICATION_ID]
-    functions.append(
-        {
-            "Id": _NOTIFICATION_ID,
-            "LambdaFunctionArn": function_arn,
-            "Events": ["s3:ObjectCreated:*"],
-            "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": AUDIO_PREFIX}]}},
-        }
-    )
-    cloud.s3.put_bucket_notification_configuration(
-        Bucket=bucket,
-        NotificationConfiguration={
-            "LambdaFunctionConfigurations": functions,
-            "QueueConfigurations": present.get("QueueConfigurations", []),
-            "TopicConfigurations": present.get("TopicConfigurations", []),
-        },
-    )
+    others = [c for c in present.get("LambdaFunctionConfigurations", []) if c.get("Id") != _NOTIFICATION_ID]
+    wanted: NotificationConfigurationTypeDef = {
+        "LambdaFunctionConfigurations": [*others, *ours],
+        "QueueConfigurations": present.get("QueueConfigurations", []),
+        "TopicConfigurations": present.get("TopicConfigurations", []),
+    }
+    if "EventBridgeConfiguration" in present:
+        wanted["EventBridgeConfiguration"] = present["EventBridgeConfiguration"]
+    cloud.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)
 
 
 def appliance_settings() -> dict[str, str]:
@@ -131,6 +151,7 @@ def launch(cloud: Connection, say: Say) -> str:
     instance = cloud.find_instance()
     if instance is not None:
         say(f"appliance {instance['InstanceId']} is there ({instance['State']['Name']})")
+        _watch_status_checks(cloud, instance["InstanceId"])
         return instance["InstanceId"]
     try:
         answer = cloud.ec2.run_instances(
@@ -154,5 +175,24 @@ def launch(cloud: Connection, say: Say) -> str:
     except ClientError as error:
         raise OpsError(f"the appliance was not launched: {error.response['Error']['Message']}") from error
     instance_id = answer["Instances"][0]["InstanceId"]
+    _watch_status_checks(cloud, instance_id)
     say(f"appliance {instance_id} launched; it stops itself when the queue is empty")
     return instance_id
+
+
+def _watch_status_checks(cloud: Connection, instance_id: str) -> None:
+    """The one alarm that names the instance, which no stack knows. A new appliance takes it over."""
+    cloud.cloudwatch.put_metric_alarm(
+        AlarmName=STATUS_CHECK_ALARM,
+        AlarmDescription="EC2's status check of the appliance fails. `make stop`, then `make start`.",
+        Namespace="AWS/EC2",
+        MetricName="StatusCheckFailed",
+        Dimensions=[{"Name": "InstanceId", "Value": instance_id}],
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=3,
+        ComparisonOperator="GreaterThanThreshold",
+        Threshold=0,
+        TreatMissingData="notBreaching",
+        AlarmActions=[cloud.foundation["AlarmTopicArn"]],
+    )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from ops.alarms import Alarm
+from ops.dashboard import Row
+from ops.doctor import Check
 from ops.lessons import Job
-from ops.status import Status
+from ops.status import Hold, Status, Worker
 from ops.timeline import Moment
 
 console = Console(highlight=False)
 
 
 def say(text: str) -> None:
-    console.print(f"  {text}", markup=False)
+    console.print(f"  {text}", markup=False, soft_wrap=True)
 
 
 def progress_bar() -> Progress:
@@ -49,24 +53,89 @@ def show_jobs(jobs: Sequence[Job]) -> None:
 def show_status(status: Status) -> None:
     now = datetime.now(UTC)
     table = Table(box=None, show_header=False)
-    if appliance := status.appliance:
-        table.add_row(
-            "appliance", f"{appliance.instance_id}  {appliance.state}, launched {age(appliance.since, now)} ago"
-        )
-        table.add_row("", f"{appliance.instance_type}, {appliance.image_id}")
-        table.add_row("hold", appliance.hold or "none")
-        table.add_row("heartbeat", appliance.heartbeat or "none yet")
-    else:
-        table.add_row("appliance", "none")
-    queue = status.queue
-    table.add_row("queue", f"{queue.visible} visible, {queue.in_flight} in flight, {queue.delayed} delayed")
-    table.add_row("dead letters", str(queue.dead))
-    if decision := status.decision:
-        table.add_row("last decision", f"{decision.action}, {age(decision.time, now)} ago: {decision.reason}")
+    for name, text in status_rows(status, now):
+        table.add_row(name, Text(text))
     console.print(table)
     show_jobs(status.jobs)
     for problem in status.problems:
         console.print(f"! {problem}", markup=False)
+
+
+def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
+    if appliance := status.appliance:
+        ago = f" for {age(appliance.since, now)}" if appliance.since else ""
+        yield "appliance", f"{appliance.instance_id}  {appliance.state}{ago}"
+        address = appliance.public_address or "no public address"
+        yield "", f"{appliance.instance_type}, {appliance.image_id}, {address}"
+        yield "hold", _hold(appliance.hold)
+        yield "worker", _worker(appliance.worker, now)
+    else:
+        yield "appliance", "none"
+    version = status.version
+    yield "processor", f"wanted {version.wanted or 'none set'}, installed {version.installed or 'not said yet'}"
+    decision = status.decision
+    yield (
+        "last decision",
+        f"{decision.action}, {age(decision.time, now)} ago: {decision.reason}" if decision else "none seen",
+    )
+    queue = status.queue
+    oldest = f", oldest {queue.oldest_seconds:.0f} s" if queue.backlog and queue.oldest_seconds else ""
+    yield "queue", f"{queue.visible} visible, {queue.in_flight} in flight, {queue.delayed} delayed{oldest}"
+    yield "dead letters", str(queue.dead)
+    cost = status.month_to_date
+    yield "this month", f"${cost.usd:.2f}: {cost.hours_up:.1f} h up, {cost.disk_gib} GiB of disk ({cost.source})"
+
+
+def _hold(hold: Hold | None) -> str:
+    if hold is None:
+        return "none"
+    if hold.until is None:
+        return f"{hold.by!r}, which cannot be read and holds until `make release`"
+    return f"by {hold.by} until {hold.until:%Y-%m-%d %H:%M} UTC{'' if hold.active else ' (over)'}"
+
+
+def _worker(worker: Worker | None, now: datetime) -> str:
+    if worker is None:
+        return "no heartbeat yet"
+    job = f"job {worker.job_id}, {worker.progress} %" if worker.job_id else "idle"
+    return f"{job}; heartbeat {age(worker.heartbeat, now)} ago{', SILENT' if worker.silent else ''}"
+
+
+def show_alarms(alarms: Sequence[Alarm], now: datetime) -> None:
+    table = Table("alarm", "state", "for", "what to do", box=None)
+    for alarm in alarms:
+        table.add_row(alarm.name, alarm.state, age(alarm.since, now), Text(alarm.advice))
+    console.print(table)
+    for alarm in alarms:
+        if alarm.fires:
+            console.print(f"! {alarm.name}: {alarm.reason}", markup=False)
+
+
+def show_dashboard(rows: Sequence[Row], windows: Sequence[str]) -> None:
+    table = Table("", "", "", *windows, box=None)
+    above = ""
+    for row in rows:
+        numbers = (row.values.get(window) for window in windows)
+        shown = [
+            "-" if number is None else f"{number:g}" if number < 1 else f"{number:,.1f}" for number in numbers
+        ]
+        table.add_row("" if row.widget == above else row.widget, row.label, row.statistic, *shown)
+        above = row.widget
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if value < 1 else f"{value:,.1f}"
+
+
+def show_check(check: Check, *, new_path: bool) -> None:
+    if new_path:
+        console.print(check.path, style="bold", markup=False)
+    console.print(f"  {check.verdict:<7} {check.name}: {check.detail}", markup=False, soft_wrap=True)
+    if check.mend:
+        console.print(f"          -> {check.mend}", markup=False, soft_wrap=True)
 
 
 def show_timeline(moments: Sequence[Moment]) -> None:

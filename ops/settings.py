@@ -22,7 +22,7 @@ class OpsSettings(BaseSettings):
     )
 
     cloud: Cloud = Cloud.LOCAL
-    aws_region: str = "us-east-1"
+    aws_region: str = Field("us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     aws_profile: str | None = None
 
     stack_prefix: str = Field("classreflect-whisper", pattern=r"^[a-z][a-z0-9-]{2,40}$")
@@ -34,6 +34,9 @@ class OpsSettings(BaseSettings):
     vpc_id: str = ""
     subnet_id: str = ""
     alarm_email: str = ""
+    monthly_budget_usd: float = Field(0, ge=0)
+    audio_retention_days: int = Field(0, ge=0)
+    autoscaler_dry_run: bool = False
 
     models_dir: Path = REPOSITORY / ".local" / "models"
     models_from: Path | None = None

@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pymysql
 from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
+from ops import alarms, metrics
 from ops.connection import Connection
+from ops.cost import Estimate, month_to_date
 from ops.errors import OpsError
-from ops.lessons import Job, list_jobs
+from ops.lessons import Job, find_job, list_jobs
 from ops.logs import read_events
-from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG
+from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG, WANTED_PARAMETER
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 _LOOK_BACK = timedelta(minutes=15)
+_SILENT = timedelta(minutes=5)
+_OLD = timedelta(hours=1)
+_HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|busy (?P<job>\S+) (?P<percent>\d{1,3})%)")
+_HOLD = re.compile(r"by=(?P<by>.+);until=(?P<until>[^;]+)")
+_REASON_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
+
+
+class Hold(BaseModel):
+    by: str
+    until: datetime | None
+    """None when the tag cannot be read: the autoscaler then honours it until it is removed."""
+    active: bool
+
+
+class Worker(BaseModel):
+    """What the heartbeat tag says."""
+
+    heartbeat: datetime
+    job_id: str | None
+    progress: int | None
+    """Percent of the job in hand, from its row where the database answers."""
+    silent: bool
+    """The instance runs and the heartbeat is older than five minutes."""
 
 
 class Appliance(BaseModel):
     instance_id: str
     state: str
-    since: datetime
+    since: datetime | None
+    """When it entered the state; None where EC2 does not say."""
     instance_type: str
     image_id: str
-    hold: str | None
-    heartbeat: str | None
+    public_address: str | None
+    """None is as it should be: administration goes through SSM."""
+    hold: Hold | None
+    worker: Worker | None
+
+
+class Version(BaseModel):
+    wanted: str | None
+    installed: str | None
+    """What the worker said at its last start."""
 
 
 class Queue(BaseModel):
@@ -32,6 +71,8 @@ class Queue(BaseModel):
     in_flight: int
     delayed: int
     dead: int
+    oldest_seconds: float | None = None
+    """Age of the oldest message, from CloudWatch, so up to some minutes late; None without a number."""
 
     @property
     def backlog(self) -> int:
@@ -40,27 +81,28 @@ class Queue(BaseModel):
 
 class LastDecision(BaseModel):
     time: datetime
+    age_seconds: float
     action: str
     reason: str
     outcome: str | None
 
 
 class Status(BaseModel):
+    healthy: bool
+    problems: list[str]
     appliance: Appliance | None
     queue: Queue
     decision: LastDecision | None
+    version: Version
     jobs: list[Job]
-    problems: list[str]
-
-    @property
-    def healthy(self) -> bool:
-        return not self.problems
+    month_to_date: Estimate
 
 
 def read_queue(cloud: Connection) -> Queue:
+    """The counts of the lesson queue and of its dead-letter queue, as SQS has them at this moment."""
     foundation = cloud.foundation
     visible, in_flight, delayed = _counts(cloud, foundation["QueueUrl"])
-    dead, _, _ = _counts(cloud, foundation["DlqUrl"])
+    dead = sum(_counts(cloud, foundation["DlqUrl"]))
     return Queue(visible=visible, in_flight=in_flight, delayed=delayed, dead=dead)
 
 
@@ -74,44 +116,145 @@ def _counts(cloud: Connection, url: str) -> tuple[int, int, int]:
 
 
 def read_status(cloud: Connection, now: datetime | None = None) -> Status:
+    """Raises OpsError when the stacks are not there; all else that is missing is a problem in the answer."""
     now = now or datetime.now(UTC)
-    appliance, queue, decision = _appliance(cloud), read_queue(cloud), _decision(cloud, now)
     problems: list[str] = []
-    if appliance is None:
-        problems.append("there is no appliance: run `make launch`")
-    if queue.dead:
-        problems.append(f"{queue.dead} messages lie in the dead-letter queue")
-    if decision is None:
-        problems.append(f"the autoscaler has not run in the last {_LOOK_BACK.seconds // 60} minutes")
+    queue = read_queue(cloud).model_copy(update={"oldest_seconds": _oldest(cloud, now)})
+    decision = read_decision(cloud, now)
     jobs: list[Job] = []
     try:
         jobs = list_jobs(cloud, 5)
     except (pymysql.MySQLError, OpsError, ClientError) as error:
         problems.append(f"the database does not answer: {error}")
-    return Status(appliance=appliance, queue=queue, decision=decision, jobs=jobs, problems=problems)
-
-
-def _appliance(cloud: Connection) -> Appliance | None:
     instance = cloud.find_instance()
-    if instance is None:
-        return None
-    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-    return Appliance(
-        instance_id=instance["InstanceId"],
-        state=instance["State"]["Name"],
-        since=instance["LaunchTime"],
-        instance_type=instance["InstanceType"],
-        image_id=instance["ImageId"],
-        hold=tags.get(HOLD_TAG),
-        heartbeat=tags.get(HEARTBEAT_TAG),
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])} if instance else {}
+    appliance = _appliance(cloud, instance, now, database_answers=not problems)
+    problems = [*_problems(appliance, queue, decision), *problems]
+    problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(cloud) if a.fires]
+    return Status(
+        healthy=not problems,
+        problems=problems,
+        appliance=appliance,
+        queue=queue,
+        decision=decision,
+        version=Version(wanted=_wanted(cloud), installed=tags.get(PROCESSOR_TAG)),
+        jobs=jobs,
+        month_to_date=month_to_date(
+            cloud,
+            appliance.instance_type if appliance else cloud.settings.instance_type,
+            appliance.instance_id if appliance else None,
+            now,
+        ),
     )
 
 
-def _decision(cloud: Connection, now: datetime) -> LastDecision | None:
+def _problems(appliance: Appliance | None, queue: Queue, decision: LastDecision | None) -> list[str]:
+    found: list[str] = []
+    if appliance is None:
+        found.append("there is no appliance: run `make launch`")
+    elif appliance.worker and appliance.worker.silent:
+        found.append("the worker is silent: run `make doctor`")
+    if queue.dead:
+        found.append(f"{queue.dead} messages lie in the dead-letter queue: see `make dlq`")
+    if (queue.oldest_seconds or 0) > _OLD.total_seconds():
+        found.append("a lesson has waited for more than an hour: see `make logs`")
+    if decision is None:
+        found.append(f"the autoscaler has not run in {_LOOK_BACK.seconds // 60} minutes: run `make doctor`")
+    return found
+
+
+def _appliance(
+    cloud: Connection, instance: InstanceTypeDef | None, now: datetime, *, database_answers: bool
+) -> Appliance | None:
+    if instance is None:
+        return None
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+    state = instance["State"]["Name"]
+    worker = parse_heartbeat(tags.get(HEARTBEAT_TAG))
+    if worker:
+        silent = state == "running" and min(now - worker.heartbeat, now - instance["LaunchTime"]) > _SILENT
+        progress = worker.progress
+        if worker.job_id and database_answers:
+            progress = _progress(cloud, worker.job_id, progress)
+        worker = worker.model_copy(update={"silent": silent, "progress": progress})
+    return Appliance(
+        instance_id=instance["InstanceId"],
+        state=state,
+        since=since(state, instance["LaunchTime"], instance.get("StateTransitionReason", "")),
+        instance_type=instance["InstanceType"],
+        image_id=instance["ImageId"],
+        public_address=instance.get("PublicIpAddress") or None,
+        hold=parse_hold(tags.get(HOLD_TAG), now),
+        worker=worker,
+    )
+
+
+def since(state: str, launched: datetime, reason: str) -> datetime | None:
+    """When the instance entered its state: EC2 tells the start apart, and the stop in words."""
+    if state in {"pending", "running"}:
+        return launched
+    match = _REASON_TIME.search(reason)
+    return datetime.fromisoformat(match[1]).replace(tzinfo=UTC) if match else None
+
+
+def parse_heartbeat(text: str | None) -> Worker | None:
+    """None for no heartbeat and for one that cannot be read, as the autoscaler takes it."""
+    match = _HEARTBEAT.fullmatch(text or "")
+    moment = _moment(match["at"]) if match else None
+    if match is None or moment is None:
+        return None
+    percent = int(match["percent"]) if match["percent"] else None
+    return Worker(heartbeat=moment, job_id=match["job"], progress=percent, silent=False)
+
+
+def parse_hold(text: str | None, now: datetime) -> Hold | None:
+    if text is None:
+        return None
+    match = _HOLD.fullmatch(text)
+    until = _moment(match["until"]) if match else None
+    if match is None or until is None:
+        return Hold(by=text, until=None, active=True)
+    return Hold(by=match["by"], until=until, active=now < until)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _progress(cloud: Connection, job_id: str, known: int | None) -> int | None:
+    """The row is written every few seconds, the heartbeat once a minute."""
+    try:
+        return find_job(cloud, job_id).progress
+    except (pymysql.MySQLError, OpsError):
+        return known
+
+
+def _oldest(cloud: Connection, now: datetime) -> float | None:
+    name = {"QueueName": cloud.foundation["QueueName"]}
+    metric = metrics.Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", name)
+    minute = timedelta(minutes=1)
+    points = metrics.read(cloud, metric, "Maximum", start=now - 10 * minute, end=now, period=minute)
+    return points[-1].value if points else None
+
+
+def _wanted(cloud: Connection) -> str | None:
+    try:
+        return cloud.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
+    except cloud.ssm.exceptions.ParameterNotFound:
+        return None
+
+
+def read_decision(cloud: Connection, now: datetime) -> LastDecision | None:
+    """The autoscaler's last one of the last quarter of an hour."""
     for event in reversed(read_events(cloud, now - _LOOK_BACK)):
         if event.source == "autoscaler" and "action" in event.fields:
             return LastDecision(
                 time=event.time,
+                age_seconds=round((now - event.time).total_seconds(), 1),
                 action=event.fields["action"],
                 reason=event.fields.get("reason", ""),
                 outcome=event.fields.get("outcome"),

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ministack.services import cloudwatch, cloudwatch_logs, ec2, sqs
+from ministack.services import cloudwatch, cloudwatch_logs, ec2, lambda_svc, sqs
 
 from local.emulator.ssm import managed
 
@@ -36,7 +36,24 @@ def complete(folder: Path) -> None:
             _record_embedded(event["message"])
 
     cloudwatch_logs._append_log_events = append_and_measure
+    _measure_functions()
     threading.Thread(target=_measure, args=(folder,), name="service-metrics", daemon=True).start()
+
+
+def _measure_functions() -> None:
+    """Every invocation leaves a log, whoever asked for it; ministack counts only those through the API."""
+    log = lambda_svc._emit_lambda_logs
+
+    def log_and_measure(
+        function: dict[str, Any], request: str, text: str, error: bool, duration: int, **more: Any
+    ) -> None:
+        log(function, request, text, error, duration, **more)
+        name = {"FunctionName": function["config"]["FunctionName"]}
+        cloudwatch.record_metric("AWS/Lambda", "Invocations", 1.0, "Count", name)
+        cloudwatch.record_metric("AWS/Lambda", "Errors", float(error), "Count", name)
+
+    lambda_svc._emit_lambda_logs = log_and_measure
+    lambda_svc._emit_lambda_metrics = lambda *_args, **_more: None
 
 
 def _record_embedded(message: str) -> None:
@@ -103,6 +120,8 @@ def _judge(alarm: dict[str, Any], points: list[Point], now: float) -> tuple[str,
     comparison = alarm.get("ComparisonOperator", "")
     period, periods = int(alarm.get("Period", 60)), int(alarm.get("EvaluationPeriods", 1))
     missing = {"breaching": True, "notBreaching": False}.get(alarm.get("TreatMissingData", "missing"))
+    if missing and now - alarm.get("AlarmConfigurationUpdatedTimestamp", 0) < period:
+        missing = None  # an alarm younger than its period has not missed anything yet
     breaching: list[bool | None] = []
     values: list[float] = []
     for place in range(periods):

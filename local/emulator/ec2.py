@@ -90,6 +90,7 @@ def _template(params: Params) -> dict[str, Any] | None:
 
 def _run_instances(action: Action, seconds: float) -> Action:
     def run(params: Params) -> Any:
+        template = None
         if any(name.startswith("LaunchTemplate.") for name in params):
             template = _template(params)
             if template is None:
@@ -98,10 +99,25 @@ def _run_instances(action: Action, seconds: float) -> Action:
         before = set(ec2._instances)
         answer = action(params)
         for instance_id in set(ec2._instances) - before:
-            _enter(ec2._instances[instance_id], "pending", seconds)
+            instance = ec2._instances[instance_id]
+            _enter(instance, "pending", seconds)
+            if template is not None:
+                _apply_network_and_disks(instance, template)
         return answer
 
     return run
+
+
+def _apply_network_and_disks(instance: dict[str, Any], template: dict[str, Any]) -> None:
+    """What ministack's RunInstances does not take as parameters."""
+    cards = template.get("NetworkInterfaces", [])
+    if any(str(card.get("AssociatePublicIpAddress", "")).lower() == "false" for card in cards):
+        instance |= {"PublicIpAddress": "", "PublicDnsName": ""}
+    for wanted, attached in zip(
+        template.get("BlockDeviceMappings", []), instance.get("BlockDeviceMappings", []), strict=False
+    ):
+        if size := wanted.get("Ebs", {}).get("VolumeSize"):
+            ec2._volumes[attached["Ebs"]["VolumeId"]]["Size"] = int(size)
 
 
 def _with_template(params: Params, template: dict[str, Any]) -> Params:

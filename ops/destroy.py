@@ -1,0 +1,78 @@
+"""Take down what `make deploy` made, except what cannot be made again: lessons, transcripts, the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from botocore.exceptions import ClientError
+
+from ops.connection import Connection
+from ops.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM, end_notification
+from ops.errors import OpsError
+from ops.stacks import delete_stack
+from ops.status import read_queue
+from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
+
+Say = Callable[[str], None]
+
+
+def plan(cloud: Connection, *, lose_waiting: bool) -> list[str]:
+    """What goes and what stays, in words. Raises OpsError when waiting lessons would be lost from the queue."""
+    foundation = cloud.foundation
+    own_queue = not cloud.settings.existing_queue_arn
+    counts = read_queue(cloud)
+    waiting = counts.backlog + counts.dead if own_queue else counts.dead
+    if waiting and not lose_waiting:
+        raise OpsError(
+            f"{waiting} messages are still in the queues that would be deleted: let them be done (`make release`,"
+            " `make redrive`), or run it with LOSE_QUEUE=1"
+        )
+    instances = ", ".join(_instances(cloud)) or "none"
+    queues = "both queues" if own_queue else "the dead-letter queue"
+    return [
+        f"goes: appliance {instances}, with its disk",
+        f"goes: stacks {cloud.settings.autoscaler_stack} and {cloud.settings.foundation_stack}",
+        f"goes: {queues}, with {waiting} messages; logs, settings",
+        f"stays: bucket {foundation['BucketName']} with all lessons and transcripts"
+        " (EXISTING_BUCKET_NAME in .env adopts it at the next deploy)",
+        f"stays: secret {DATABASE_SECRET}, and the database",
+    ]
+
+
+def destroy(cloud: Connection, say: Say) -> None:
+    """Safe to repeat, and to run again after it was interrupted."""
+    _quietly(lambda: end_notification(cloud, cloud.foundation["BucketName"]))
+    instances = _instances(cloud)
+    if instances:
+        cloud.ec2.terminate_instances(InstanceIds=instances)
+        say(f"waiting for {', '.join(instances)} to be terminated")
+        waiter = cloud.ec2.get_waiter("instance_terminated")
+        waiter.wait(InstanceIds=instances, WaiterConfig={"Delay": 2, "MaxAttempts": 300})
+    cloud.cloudwatch.delete_alarms(AlarmNames=[STATUS_CHECK_ALARM])
+    say(f"deleting stack {cloud.settings.autoscaler_stack}")
+    delete_stack(cloud, cloud.settings.autoscaler_stack, say)
+    say(f"deleting stack {cloud.settings.foundation_stack}")
+    delete_stack(cloud, cloud.settings.foundation_stack, say)
+    pages = cloud.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
+    for name in [p["Name"] for page in pages for p in page["Parameters"]]:
+        if name.rsplit("/", 1)[-1] in APPLIANCE_SETTINGS:
+            cloud.ssm.delete_parameter(Name=name)
+
+
+def _instances(cloud: Connection) -> list[str]:
+    answer = cloud.ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])
+    return [
+        instance["InstanceId"]
+        for reservation in answer["Reservations"]
+        for instance in reservation["Instances"]
+        if instance["State"]["Name"] not in {"terminated", "shutting-down"}
+    ]
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    """A bucket that is not there any more has no notification either."""
+    try:
+        action()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {"NoSuchBucket", "404"}:
+            raise
