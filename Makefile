@@ -162,6 +162,6 @@ format: setup-tests ## Let ruff format and mend
 	@$(VENV)/ruff format .
 
 lock: setup ## Compile requirements/*.in to the locks
-	@cd requirements && for name in processor project emulator chaos; do \
+	@cd requirements && for name in processor project emulator chaos awscli; do \
 	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done

@@ -46,12 +46,20 @@ def role_credentials(session: boto3.session.Session, profile: str, session_name:
 
 
 class MetadataServer:
-    """`credentials` gives the role's credentials in IMDS's shape; `spot_notice` is a file that, once it
-    exists, is served as the Spot interruption notice (rehearsals write it)."""
+    """`credentials` gives the role's credentials in IMDS's shape, `tags` the instance's; `spot_notice` is a file
+    that, once it exists, is served as the Spot interruption notice (rehearsals write it)."""
 
-    def __init__(self, identity: Identity, credentials: Callable[[], dict[str, str]], spot_notice: Path) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        credentials: Callable[[], dict[str, str]],
+        spot_notice: Path,
+        tags: Callable[[], dict[str, str]] = dict,
+    ) -> None:
         self._token = secrets.token_urlsafe(32)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(identity, credentials, spot_notice))
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), self._handler(identity, credentials, spot_notice, tags)
+        )
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
@@ -63,9 +71,14 @@ class MetadataServer:
         self._server.server_close()
 
     def _handler(
-        self, identity: Identity, credentials: Callable[[], dict[str, str]], spot_notice: Path
+        self,
+        identity: Identity,
+        credentials: Callable[[], dict[str, str]],
+        spot_notice: Path,
+        tags: Callable[[], dict[str, str]],
     ) -> type[BaseHTTPRequestHandler]:
         token = self._token
+        tags_path = "/latest/meta-data/tags/instance/"
         role_path = "/latest/meta-data/iam/security-credentials/"
         fixed = {
             "/latest/meta-data/instance-id": identity.instance_id,
@@ -95,6 +108,8 @@ class MetadataServer:
                     self._answer(200, fixed[self.path])
                 elif self.path == role_path + _ROLE:
                     self._answer(200, json.dumps(credentials()))
+                elif self.path.startswith(tags_path) and (value := tags().get(self.path.removeprefix(tags_path))):
+                    self._answer(200, value)
                 elif self.path == "/latest/meta-data/spot/instance-action" and spot_notice.exists():
                     self._answer(200, spot_notice.read_text())
                 else:

@@ -95,10 +95,15 @@ class Supervisor:
         return Blueprint(
             identity=Identity(instance_id, instance["InstanceType"], instance["ImageId"], region),
             credentials=lambda: role_credentials(self._session, profile, instance_id),
+            tags=lambda: self._tags(instance_id),
             folder=folder,
             log=LogShipper(self._session.client("logs"), instance_id, folder / "processor.log").line,
             models_dir=self._models_dir,
         )
+
+    def _tags(self, instance_id: str) -> dict[str, str]:
+        found = self._ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [instance_id]}])["Tags"]
+        return {tag["Key"]: tag["Value"] for tag in found}
 
 
 def main() -> None:

@@ -20,8 +20,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 VENV = REPOSITORY / ".venv"
-EMULATOR_VENV = REPOSITORY / ".local" / "emulator-venv"
-CHAOS_VENV = REPOSITORY / ".local" / "chaos-venv"
+LOCAL = REPOSITORY / ".local"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -51,7 +50,10 @@ DEMO_PACKAGES = (
     ),
     SystemPackage(("ffmpeg",), "ffprobe", "decodes the recordings"),
 )
-TEST_PACKAGES = (SystemPackage(("shellcheck",), "shellcheck", "checks the shell scripts"),)
+TEST_PACKAGES = (
+    SystemPackage(("shellcheck",), "shellcheck", "checks the shell scripts"),
+    SystemPackage(("openssl",), "openssl", "makes the certificate of a local cloud that speaks TLS"),
+)
 
 
 def main() -> int:
@@ -61,10 +63,11 @@ def main() -> int:
     try:
         install_system_packages([*DEMO_PACKAGES, *(TEST_PACKAGES if tests else ())])
         install_project()
-        install_emulator()
+        install_apart("emulator", "the AWS emulator")
         if tests:
+            install_apart("awscli", "the AWS CLI")
             install_reference_engine()
-            install_fault_proxy()
+            install_apart("chaos", "the fault proxy of tests/chaos")
     except BootstrapError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - there is no console library yet
         return 1
@@ -111,13 +114,15 @@ def install_project() -> None:
     _remember(VENV, "project", sources)
 
 
-def install_emulator() -> None:
-    sources = [REQUIREMENTS / "emulator.lock"]
-    if _up_to_date(EMULATOR_VENV, "emulator", sources):
+def install_apart(name: str, what: str) -> None:
+    """.local/NAME-venv from requirements/NAME.lock: a tool that cannot share the project's botocore."""
+    folder = LOCAL / f"{name}-venv"
+    sources = [REQUIREMENTS / f"{name}.lock"]
+    if _up_to_date(folder, name, sources):
         return
-    pip = _make_venv(EMULATOR_VENV)
-    _run("the AWS emulator (.local/emulator-venv)", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
-    _remember(EMULATOR_VENV, "emulator", sources)
+    pip = _make_venv(folder)
+    _run(f"{what} (.local/{folder.name})", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
+    _remember(folder, name, sources)
 
 
 def install_reference_engine() -> None:
@@ -137,16 +142,6 @@ def install_reference_engine() -> None:
         [*pip, "install", "--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(sources[1])],
     )
     _remember(VENV, "openai-whisper", sources)
-
-
-def install_fault_proxy() -> None:
-    """microburst, which faults the network between the worker and the emulator in tests/chaos."""
-    sources = [REQUIREMENTS / "chaos.lock"]
-    if _up_to_date(CHAOS_VENV, "chaos", sources):
-        return
-    pip = _make_venv(CHAOS_VENV)
-    _run("the fault proxy (.local/chaos-venv)", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
-    _remember(CHAOS_VENV, "chaos", sources)
 
 
 def _program(name: str) -> str | None:

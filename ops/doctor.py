@@ -62,8 +62,12 @@ Step = Callable[[], str]
 
 
 def examine(cloud: Connection) -> Iterator[Check]:
-    """Walk the paths, one check after the other; a check that cannot be made is a finding too."""
+    """Walk the paths, one check after the other; a check that cannot be made is a finding too.
+
+    Raises OpsError when there is nothing to examine, because nothing is deployed.
+    """
     visit = _Visit(cloud)
+    visit.stacks()
     for path, name, step in (
         (NOT_STARTING, "infrastructure", visit.stacks),
         (NOT_STARTING, "rule", visit.rule),
@@ -105,11 +109,9 @@ class _Visit:
         self._now = datetime.now(UTC)
 
     def stacks(self) -> str:
-        names = [self._cloud.settings.foundation_stack, self._cloud.settings.autoscaler_stack]
-        for outputs in (self._cloud.foundation, self._cloud.autoscaler):
-            if not outputs:
-                raise Wrong("a stack has no outputs", "make deploy")
-        return " and ".join(names)
+        if not self._cloud.foundation or not self._cloud.autoscaler:
+            raise Wrong("a stack has no outputs", "make deploy")
+        return f"{self._cloud.settings.foundation_stack} and {self._cloud.settings.autoscaler_stack}"
 
     def rule(self) -> str:
         name = self._cloud.autoscaler["RuleName"].rsplit("/", 1)[-1]
@@ -208,6 +210,8 @@ class _Visit:
 
     def reachable_from_machine(self) -> str:
         secret = self._secret()
+        if not {"host", "port"} <= set(secret):
+            raise Skip("the secret does not say where it is")
         address = (str(secret["host"]), int(secret["port"]))
         program = f"import socket; socket.create_connection({address!r}, 5)"
         ended = self._on_machine(f"python3.11 -c {shlex.quote(program)}")
@@ -219,6 +223,8 @@ class _Visit:
     def reachable_from_here(self) -> str:
         try:
             self._cloud.database().close()
+        except KeyError as error:
+            raise Skip(f"the secret has no {error}") from error
         except pymysql.MySQLError as error:
             if error.args and error.args[0] == pymysql.constants.ER.ACCESS_DENIED_ERROR:
                 raise Wrong(
@@ -233,6 +239,8 @@ class _Visit:
         try:
             with self._cloud.database() as database, database.cursor() as cursor:
                 cursor.execute(f"SELECT {_COLUMNS} FROM audio_jobs LIMIT 1")  # noqa: S608 - our own words
+        except KeyError as error:
+            raise Skip(f"the secret has no {error}") from error
         except pymysql.err.OperationalError as error:
             if error.args[0] == pymysql.constants.ER.BAD_FIELD_ERROR:
                 raise Wrong(str(error.args[-1]), "make migrate") from error

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOOK_BACK = timedelta(minutes=15)
 _SILENT = timedelta(minutes=5)
+_FIRST_TICK = timedelta(minutes=3)
 _OLD = timedelta(hours=1)
 _HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|busy (?P<job>\S+) (?P<percent>\d{1,3})%)")
 _HOLD = re.compile(r"by=(?P<by>.+);until=(?P<until>[^;]+)")
@@ -129,7 +130,7 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
     instance = cloud.find_instance()
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])} if instance else {}
     appliance = _appliance(cloud, instance, now, database_answers=not problems)
-    problems = [*_problems(appliance, queue, decision), *problems]
+    problems = [*_problems(appliance, queue, decision, just_deployed=_just_deployed(cloud, now)), *problems]
     problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(cloud) if a.fires]
     return Status(
         healthy=not problems,
@@ -148,7 +149,9 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
     )
 
 
-def _problems(appliance: Appliance | None, queue: Queue, decision: LastDecision | None) -> list[str]:
+def _problems(
+    appliance: Appliance | None, queue: Queue, decision: LastDecision | None, *, just_deployed: bool
+) -> list[str]:
     found: list[str] = []
     if appliance is None:
         found.append("there is no appliance: run `make launch`")
@@ -158,7 +161,7 @@ def _problems(appliance: Appliance | None, queue: Queue, decision: LastDecision 
         found.append(f"{queue.dead} messages lie in the dead-letter queue: see `make dlq`")
     if (queue.oldest_seconds or 0) > _OLD.total_seconds():
         found.append("a lesson has waited for more than an hour: see `make logs`")
-    if decision is None:
+    if decision is None and not just_deployed:
         found.append(f"the autoscaler has not run in {_LOOK_BACK.seconds // 60} minutes: run `make doctor`")
     return found
 
@@ -239,6 +242,12 @@ def _oldest(cloud: Connection, now: datetime) -> float | None:
     minute = timedelta(minutes=1)
     points = metrics.read(cloud, metric, "Maximum", start=now - 10 * minute, end=now, period=minute)
     return points[-1].value if points else None
+
+
+def _just_deployed(cloud: Connection, now: datetime) -> bool:
+    """Whether the autoscaler is too new to have run: its rule ticks within a minute or two."""
+    function = cloud.functions.get_function_configuration(FunctionName=cloud.autoscaler["FunctionName"])
+    return now - datetime.fromisoformat(function["LastModified"]) < _FIRST_TICK
 
 
 def _wanted(cloud: Connection) -> str | None:

@@ -17,6 +17,8 @@ class Blueprint:
     identity: Identity
     credentials: Callable[[], dict[str, str]]
     """The instance role's, in the metadata service's shape; asked for anew whenever they are wanted."""
+    tags: Callable[[], dict[str, str]]
+    """The instance's, as EC2 has them now."""
     folder: Path
     """This instance's own, kept while it is stopped: its disk, as far as the backend has one."""
     log: Callable[[str], None]

@@ -6,13 +6,14 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from local.cloud import LocalCloud
 from local.mariadb import MariaDB
-from ops import appliance, deploy, migrate
+from ops import appliance, deploy, machine, migrate
 from ops.connection import Connection
 from ops.settings import REPOSITORY, Cloud, OpsSettings
 from whisper_processor import models
@@ -76,6 +77,22 @@ def deploy_all(aws: Connection) -> None:
     deploy.deploy_config(aws, SHORT_POLLS, quiet)
     deploy.launch(aws, quiet)
     appliance.wait_for(aws, "stopped", 120)
+
+
+@contextmanager
+def kept_up(aws: Connection, empty_polls: int = 1000) -> Iterator[str]:
+    """A running appliance under a hold, whose worker goes on polling for longer than a test lasts."""
+    deploy.deploy_config(aws, SHORT_POLLS | {"EMPTY_POLLS": str(empty_polls)}, quiet)
+    try:
+        appliance.start(aws, timedelta(minutes=10), quiet)
+        instance_id = aws.instance()["InstanceId"]
+        machine.wait_online(aws, instance_id, 30)
+        yield instance_id
+    finally:
+        deploy.deploy_config(aws, SHORT_POLLS, quiet)
+        aws.ec2.stop_instances(InstanceIds=[aws.instance()["InstanceId"]])
+        appliance.wait_for(aws, "stopped", 90)
+        appliance.release(aws, quiet)
 
 
 @pytest.fixture(scope="session")

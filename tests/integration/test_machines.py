@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from botocore.exceptions import ClientError
 
 from ops import appliance
 from ops.connection import Connection
-from tests.integration.conftest import quiet
+from tests.integration.conftest import kept_up
 
 
 @pytest.fixture
 def running(deployed: Connection) -> Iterator[str]:
-    """An instance that is up, with a worker that never finds it has nothing to do."""
-    appliance.start(deployed, timedelta(minutes=5), quiet)
-    appliance.wait_for(deployed, "running", 60)
-    instance_id = deployed.instance()["InstanceId"]
-    wait_until_managed(deployed, instance_id)
-    yield instance_id
-    appliance.release(deployed, quiet)
-    deployed.ec2.stop_instances(InstanceIds=[instance_id])
-    appliance.wait_for(deployed, "stopped", 60)
-
-
-def wait_until_managed(aws: Connection, instance_id: str) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        known = aws.ssm.describe_instance_information()["InstanceInformationList"]
-        if any(i["InstanceId"] == instance_id and i["PingStatus"] == "Online" for i in known):
-            return
-        time.sleep(0.2)
-    pytest.fail("the instance never came online in SSM")
+    with kept_up(deployed) as instance_id:
+        yield instance_id
 
 
 def execute(aws: Connection, instance_id: str, *commands: str) -> tuple[str, int, str, str]:

@@ -198,3 +198,30 @@ def test_a_start_is_not_repeated_once_the_state_has_changed(snapshot: Snapshot) 
         assert snapshot.instance.state == "stopped"
         after = Instance("i-1", "pending", NOW)
         assert decide(Snapshot(NOW, after, snapshot.visible), CONFIG).action not in ACTING
+
+
+@given(snapshots)
+def test_nothing_is_stopped_with_work_in_any_state_but_one_stuck_on_its_way_down(snapshot: Snapshot) -> None:
+    action = decide(snapshot, CONFIG).action
+    if snapshot.backlog and action in {Action.STOP, Action.FORCE_STOP}:
+        assert snapshot.instance is not None
+        assert (action, snapshot.instance.state) == (Action.FORCE_STOP, "stopping")
+
+
+@given(snapshots)
+def test_a_decision_carried_out_is_not_decided_again(snapshot: Snapshot) -> None:
+    """The mark is on the instance and the state has moved on: the next tick finds nothing to do."""
+    seen, decision = snapshot.instance, decide(snapshot, CONFIG)
+    if seen is None or decision.action not in ACTING:
+        return
+    moved = {
+        Action.START: "pending",
+        Action.STOP: "stopping",
+        Action.FORCE_STOP: "stopped",
+        Action.RESTART: "running",
+    }
+    launched = NOW if decision.action is Action.START else seen.launch_time
+    after = Instance(seen.id, moved[decision.action], launched, None, seen.heartbeat, decision.mark)
+    backlog = 0 if decision.action is Action.FORCE_STOP else snapshot.visible
+    again = decide(Snapshot(NOW, after, backlog, snapshot.in_flight * (backlog > 0)), CONFIG)
+    assert again.action not in ACTING

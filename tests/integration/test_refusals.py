@@ -1,0 +1,144 @@
+"""Every verb without credentials, region, cloud, stack or instance: one clear line and exit code 1."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops.__main__ import app, run
+from ops.connection import Connection
+from ops.settings import REPOSITORY
+from tests.integration.conftest import free_port
+
+SAMPLE = str(REPOSITORY / "samples" / "lesson.flac")
+ARGUMENTS = {"submit": [SAMPLE], "destroy": ["--yes"]}
+CLOUDLESS = {"models"}
+"""It fetches files and knows no cloud."""
+NEED_STACK = [
+    "deploy-lambda",
+    "launch",
+    "submit",
+    "status",
+    "queue",
+    "dlq",
+    "redrive",
+    "logs",
+    "doctor",
+    "destroy",
+]
+NEED_INSTANCE = ["start", "stop", "hold", "release", "session", "run-processor"]
+DATABASE_ONLY = ["jobs", "watch", "transcript", "migrate"]
+
+
+def verbs() -> list[str]:
+    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    return sorted(set(names) - CLOUDLESS)
+
+
+@pytest.fixture(autouse=True)
+def nobodys_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials anywhere, and no metadata service to ask for some."""
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+def refusal(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.setattr(sys, "argv", ["ops", verb, *ARGUMENTS.get(verb, [])])
+    with pytest.raises(SystemExit) as ended:  # typer's own way out; ours returns
+        sys.exit(run(app))
+    said = capsys.readouterr()
+    assert ended.value.code == 1, said
+    lines = [line for line in said.err.splitlines() if line.strip()]
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_without_credentials(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLOUD", "aws")
+    assert "no AWS credentials" in refusal(verb, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_with_a_profile_that_is_not_there(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLOUD", "aws")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert "correct AWS_PROFILE in .env" in refusal(verb, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_with_a_region_that_is_none(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "somewhere")
+    assert "aws_region" in refusal(verb, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_without_the_local_cloud(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLOUD", "local")
+    monkeypatch.setenv("LOCAL_PORT", str(free_port()))
+    assert "run `make up`" in refusal(verb, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("verb", NEED_STACK)
+def test_without_the_stacks(
+    verb: str,
+    deployed: Connection,
+    command_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(command_environment, monkeypatch)
+    monkeypatch.setenv("STACK_PREFIX", "not-deployed")
+    assert "run `make deploy`" in refusal(verb, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("verb", NEED_INSTANCE)
+def test_without_an_instance(
+    verb: str,
+    deployed: Connection,
+    command_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(command_environment, monkeypatch)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")  # nothing is there
+    assert "run `make launch`" in refusal(verb, monkeypatch, capsys)
+
+
+def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLOUD", "LOCAL_PORT", "LOCAL_DB_PORT", "LOCAL_ROOT"):
+        monkeypatch.setenv(name, environment[name])
+
+
+def test_no_verb_is_forgotten() -> None:
+    elsewhere = {"deploy-infra", "deploy-config", "alarms", "dashboard"}
+    """Those make the stacks, or look where stacks write, and say so in words of their own."""
+    assert {*NEED_STACK, *NEED_INSTANCE, *DATABASE_ONLY, *elsewhere} == set(verbs())
+
+
+@pytest.mark.parametrize(("verb", "words"), [("alarms", "run `make deploy`"), ("dashboard", "make deploy-lambda")])
+def test_without_alarms_or_dashboard(
+    verb: str,
+    words: str,
+    deployed: Connection,
+    command_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(command_environment, monkeypatch)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert words in refusal(verb, monkeypatch, capsys)

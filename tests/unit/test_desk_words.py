@@ -1,0 +1,91 @@
+"""What the desk reads from tags, reasons and the dashboard, and the dashboard's arithmetic."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoscaler import marks
+from ops.dashboard import evaluate, expand
+from ops.metrics import Point, total
+from ops.settings import REPOSITORY
+from ops.status import parse_heartbeat, parse_hold, since
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+moments = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(microsecond=0)
+)
+
+
+@given(moments, st.none() | st.text("abc0-", min_size=1, max_size=36), st.integers(0, 100))
+def test_desk_and_autoscaler_read_the_same_heartbeat(at: datetime, job: str | None, percent: int) -> None:
+    text = marks.format_heartbeat(marks.Heartbeat(at, job, percent))
+    worker = parse_heartbeat(text)
+    assert worker is not None
+    assert (worker.heartbeat, worker.job_id) == (at, job)
+
+
+@given(st.text())
+def test_desk_and_autoscaler_agree_on_what_can_be_read_in_a_tag(text: str) -> None:
+    assert (parse_heartbeat(text) is None) == (marks.parse_heartbeat(text) is None)
+    ours, theirs = parse_hold(text, NOW), marks.parse_hold(text)
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.by, ours.until, ours.active) == (theirs.by, theirs.until, theirs.active(NOW))
+
+
+def test_a_stop_says_when_it_was_in_the_reason() -> None:
+    launched = NOW - timedelta(hours=3)
+    assert since("running", launched, "") == launched
+    assert since("stopped", launched, "User initiated (2026-03-02 07:12:03 GMT)") == datetime(
+        2026, 3, 2, 7, 12, 3, tzinfo=UTC
+    )
+    assert since("stopped", launched, "") is None
+
+
+def test_a_dot_in_the_dashboard_repeats_what_stands_above() -> None:
+    lines = list(
+        expand([["AWS/SQS", "A", "QueueName", "q", {"label": "x"}], [".", "B", ".", "."], [".", ".", ".", "d"]])
+    )
+    found = [(line.metric.name, dict(line.metric.dimensions)) for line in lines if line.metric]
+    assert found == [("A", {"QueueName": "q"}), ("B", {"QueueName": "q"}), ("B", {"QueueName": "d"})]
+
+
+def test_the_dashboards_cost_is_the_price_of_the_hours_up_for_an_hour_of_audio() -> None:
+    expression = "24 * up * 0.09 / (audio / 3600)"
+    assert evaluate(expression, {"up": 0.5, "audio": 7200}) == pytest.approx(0.54)
+    assert evaluate(expression, {"up": 0.5, "audio": 0.0}) is None
+    assert evaluate(expression, {"up": 0.5, "audio": None}) is None
+
+
+def test_what_is_not_arithmetic_is_not_evaluated() -> None:
+    with pytest.raises(ValueError, match="not simple arithmetic"):
+        evaluate("open('x')", {})
+
+
+def test_an_average_weighs_each_point_by_its_samples() -> None:
+    points = [Point(NOW, 1.0, 1), Point(NOW, 0.0, 3)]
+    assert total(points, "Average") == pytest.approx(0.25)
+    assert total(points, "Sum") == pytest.approx(1)
+    assert total([], "Average") is None
+
+
+def test_the_dashboard_of_the_template_is_json() -> None:
+    text = (REPOSITORY / "infra" / "autoscaler.yaml").read_text()
+    body = text[text.index('{"widgets"') : text.index("]}\n\n  Budget") + 2]
+    for name, value in {"AWS::Region": "r", "QueueName": "q", "DlqName": "d", "Function": "f"}.items():
+        body = body.replace(f"${{{name}}}", value)
+    widgets = json.loads(body.replace("${HourlyPriceUsd}", "0.1"))["widgets"]
+    assert [w["properties"]["title"] for w in widgets] == [
+        "Queue",
+        "Appliance",
+        "Lessons",
+        "Failures",
+        "Speed",
+        "Cost",
+    ]
+    assert all(list(expand(widget["properties"]["metrics"])) for widget in widgets)
