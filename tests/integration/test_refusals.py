@@ -38,7 +38,7 @@ def verbs() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def nobodys_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def nobodys_environment(models_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No credentials anywhere, and no metadata service to ask for some."""
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
