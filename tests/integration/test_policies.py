@@ -107,6 +107,12 @@ def test_a_lesson_goes_through_under_exactly_these_policies(strict: Connection) 
     assert job.status is JobStatus.COMPLETED, job.error_message
     assert lessons.transcript(strict, job_id).word_count > 50
     assert status.read_queue(strict).dead == 0
+    # Calls whose refusal the worker survives: its tags, its metrics.
+    assert status.read_status(strict).version.installed
+    measured = strict.cloudwatch.list_metrics(Namespace=METRICS_NAMESPACE)["Metrics"]
+    assert {"JobsDone", "AudioSeconds", "InstanceRunning"} <= {metric["MetricName"] for metric in measured}
+    root = strict.settings.local_root / "instances" / strict.instance()["InstanceId"]
+    assert "not authorized" not in (root / "processor.log").read_text()
 
 
 APPLIANCE_MAY = [
