@@ -16,8 +16,8 @@ from ops import machine, metrics
 from ops.appliance import SERVICE
 from ops.connection import Connection
 from ops.errors import OpsError
-from ops.status import parse_heartbeat, parse_hold, read_decision, read_queue
-from whisper_processor.contracts import DATABASE_SECRET, HEARTBEAT_TAG, HOLD_TAG, METRICS_NAMESPACE
+from ops.status import parse_heartbeat, read_decision, read_queue
+from whisper_processor.contracts import DATABASE_SECRET, HEARTBEAT_TAG, HOLD_TAG, METRICS_NAMESPACE, parse_hold
 
 IMPORTS = "python3.11 -c \"import whisper; import boto3; print('All imports OK')\""
 _COMMAND_SECONDS = 120.0
@@ -149,8 +149,8 @@ class _Visit:
         return f"{instance['InstanceId']} is {instance['State']['Name']}"
 
     def hold(self) -> str:
-        hold = parse_hold(self._tags().get(HOLD_TAG), self._now)
-        if hold is None or not hold.active:
+        hold = parse_hold(self._tags().get(HOLD_TAG))
+        if hold is None or not hold.active_at(self._now):
             return "none"
         if read_queue(self._cloud).backlog:
             raise Wrong(f"held by {hold.by} while lessons wait", "make release")

@@ -14,7 +14,7 @@ from ops.alarms import Alarm
 from ops.dashboard import Row
 from ops.doctor import Check
 from ops.lessons import Job
-from ops.status import Hold, Status, Worker
+from ops.status import HoldNow, Status, Worker
 from ops.timeline import Moment
 
 console = Console(highlight=False)
@@ -86,7 +86,7 @@ def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
     yield "this month", f"${cost.usd:.2f}: {cost.hours_up:.1f} h up, {cost.disk_gib} GiB of disk ({cost.source})"
 
 
-def _hold(hold: Hold | None) -> str:
+def _hold(hold: HoldNow | None) -> str:
     if hold is None:
         return "none"
     if hold.until is None:

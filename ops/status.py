@@ -16,7 +16,14 @@ from ops.cost import Estimate, month_to_date
 from ops.errors import OpsError
 from ops.lessons import Job, find_job, list_jobs
 from ops.logs import read_events
-from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG, WANTED_PARAMETER
+from whisper_processor.contracts import (
+    HEARTBEAT_TAG,
+    HOLD_TAG,
+    PROCESSOR_TAG,
+    WANTED_PARAMETER,
+    Hold,
+    parse_hold,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -26,14 +33,10 @@ _SILENT = timedelta(minutes=5)
 _FIRST_TICK = timedelta(minutes=3)
 _OLD = timedelta(hours=1)
 _HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|busy (?P<job>\S+) (?P<percent>\d{1,3})%)")
-_HOLD = re.compile(r"by=(?P<by>.+);until=(?P<until>[^;]+)")
 _REASON_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
-class Hold(BaseModel):
-    by: str
-    until: datetime | None
-    """None when the tag cannot be read: the autoscaler then honours it until it is removed."""
+class HoldNow(Hold):
     active: bool
 
 
@@ -57,7 +60,7 @@ class Appliance(BaseModel):
     image_id: str
     public_address: str | None
     """None is as it should be: administration goes through SSM."""
-    hold: Hold | None
+    hold: HoldNow | None
     worker: Worker | None
 
 
@@ -187,7 +190,7 @@ def _appliance(
         instance_type=instance["InstanceType"],
         image_id=instance["ImageId"],
         public_address=instance.get("PublicIpAddress") or None,
-        hold=parse_hold(tags.get(HOLD_TAG), now),
+        hold=_hold(tags.get(HOLD_TAG), now),
         worker=worker,
     )
 
@@ -210,14 +213,9 @@ def parse_heartbeat(text: str | None) -> Worker | None:
     return Worker(heartbeat=moment, job_id=match["job"], progress=percent, silent=False)
 
 
-def parse_hold(text: str | None, now: datetime) -> Hold | None:
-    if text is None:
-        return None
-    match = _HOLD.fullmatch(text)
-    until = _moment(match["until"]) if match else None
-    if match is None or until is None:
-        return Hold(by=text, until=None, active=True)
-    return Hold(by=match["by"], until=until, active=now < until)
+def _hold(text: str | None, now: datetime) -> HoldNow | None:
+    hold = parse_hold(text)
+    return HoldNow(by=hold.by, until=hold.until, active=hold.active_at(now)) if hold else None
 
 
 def _moment(text: str) -> datetime | None:

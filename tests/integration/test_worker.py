@@ -26,7 +26,7 @@ from tests.integration.worker_site import (
     only_child,
     wait_until,
 )
-from whisper_processor.contracts import METRICS_NAMESPACE
+from whisper_processor.contracts import METRICS_NAMESPACE, Hold
 from whisper_processor.transcriber import ChildTranscriber
 
 
@@ -107,6 +107,13 @@ def test_a_lesson_between_two_empty_polls_starts_the_count_anew(
     assert worker.ended()
     assert completed(site, job_id)
     assert len(polls) >= 1 + 1 + 4, "at least one empty before it, itself, and four empty after it"
+
+
+def test_a_hold_keeps_an_idle_worker_up_until_it_ends(site: Site, transcriber: ChildTranscriber) -> None:
+    held = [Hold(by="anna", until=datetime.now(UTC) + timedelta(hours=1))] * 3
+    worker = site.start(transcriber, hold=lambda: held.pop() if held else Hold(by="anna", until=datetime.now(UTC)))
+    assert worker.ended()
+    assert held == []
 
 
 # 2. The effect is exactly once

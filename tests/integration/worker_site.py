@@ -20,7 +20,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from local.cloud import LocalCloud
 from ops.connection import Connection
-from whisper_processor.contracts import DATABASE_SECRET
+from whisper_processor.contracts import DATABASE_SECRET, Hold
 from whisper_processor.database import JobStore, SecretCredentials
 from whisper_processor.drain import Drain
 from whisper_processor.intake import Intake
@@ -122,8 +122,14 @@ class Site:
         }
         return Settings(_env_file=None, **defaults | changes)
 
-    def start(self, transcriber: ChildTranscriber, name: str = "worker", **changes: Any) -> RunningWorker:
-        worker = RunningWorker(self, self.settings(**changes), transcriber, name)
+    def start(
+        self,
+        transcriber: ChildTranscriber,
+        name: str = "worker",
+        hold: Callable[[], Hold | None] = lambda: None,
+        **changes: Any,
+    ) -> RunningWorker:
+        worker = RunningWorker(self, self.settings(**changes), transcriber, name, hold)
         self.workers.append(worker)
         return worker
 
@@ -139,7 +145,14 @@ class Site:
 class RunningWorker:
     """The worker's loop on a thread, from the moment it is made."""
 
-    def __init__(self, site: Site, settings: Settings, transcriber: ChildTranscriber, name: str) -> None:
+    def __init__(
+        self,
+        site: Site,
+        settings: Settings,
+        transcriber: ChildTranscriber,
+        name: str,
+        hold: Callable[[], Hold | None],
+    ) -> None:
         session = boto3.session.Session("test", "test", region_name=site.cloud.region)
 
         def client(service: Any) -> Any:
@@ -174,6 +187,7 @@ class RunningWorker:
             drain=self.drain,
             pulse=self.pulse,
             most_deliveries=queue.most_deliveries(),
+            hold=hold,
         )
         self.nothing_left: bool | None = None
 

@@ -13,7 +13,8 @@ from autoscaler import marks
 from ops.dashboard import evaluate, expand
 from ops.metrics import Point, total
 from ops.settings import REPOSITORY
-from ops.status import parse_heartbeat, parse_hold, since
+from ops.status import parse_heartbeat, since
+from whisper_processor.contracts import parse_hold
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 moments = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
@@ -32,10 +33,10 @@ def test_desk_and_autoscaler_read_the_same_heartbeat(at: datetime, job: str | No
 @given(st.text())
 def test_desk_and_autoscaler_agree_on_what_can_be_read_in_a_tag(text: str) -> None:
     assert (parse_heartbeat(text) is None) == (marks.parse_heartbeat(text) is None)
-    ours, theirs = parse_hold(text, NOW), marks.parse_hold(text)
+    ours, theirs = parse_hold(text), marks.parse_hold(text)
     assert ours is not None
     assert theirs is not None
-    assert (ours.by, ours.until, ours.active) == (theirs.by, theirs.until, theirs.active(NOW))
+    assert (ours.by, ours.until, ours.active_at(NOW)) == (theirs.by, theirs.until, theirs.active(NOW))
 
 
 def test_a_stop_says_when_it_was_in_the_reason() -> None:

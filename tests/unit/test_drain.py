@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from local.imds import Identity, MetadataServer
+from whisper_processor.contracts import Hold
 from whisper_processor.drain import Drain, drain_on_signals, drain_on_spot_notice
 from whisper_processor.instance import Metadata
 from whisper_processor.worker import remaining_seconds
@@ -31,6 +33,20 @@ def imds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
     yield lambda: (notice.write_text('{"action": "stop"}'), None)[1]
     server.close()
+
+
+def test_the_worker_sees_a_hold_in_the_instances_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags: dict[str, str] = {}
+    identity = Identity("i-1", "c7i.large", "ami-1", "eu-west-1")
+    server = MetadataServer(identity, dict, tmp_path / "notice", lambda: tags)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
+    try:
+        assert Metadata().hold() is None
+        tags["classreflect:hold"] = "by=anna;until=2026-03-02T08:00:00Z"
+        assert Metadata().hold() == Hold(by="anna", until=datetime(2026, 3, 2, 8, tzinfo=UTC))
+    finally:
+        server.close()
+    assert Metadata().hold() is None, "no metadata service"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

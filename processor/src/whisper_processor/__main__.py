@@ -89,6 +89,8 @@ def run(settings: Settings, session: boto3.session.Session, metadata: Metadata, 
         drain=drain,
         pulse=pulse,
         most_deliveries=_most_deliveries(queue),
+        # Who does not stop the instance afterwards works off the queue and ends, hold or not.
+        hold=metadata.hold if machine and settings.stop_when_idle else lambda: None,
     )
     log.info("worker_started", version=__version__, id=worker_id, model=settings.whisper_model)
     if machine:

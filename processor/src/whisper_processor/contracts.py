@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import unquote_plus
@@ -103,6 +104,34 @@ def owner_of(s3_key: str) -> Owner | None:
     """School and teacher of `audio-files/<school_id>/<teacher_id>/<name>`; None for any other key."""
     match = _KEY_LAYOUT.match(s3_key)
     return Owner(school_id=int(match[1]), teacher_id=int(match[2])) if match else None
+
+
+class Hold(BaseModel):
+    """A person keeps autoscaler and worker from starting and stopping the instance."""
+
+    model_config = ConfigDict(frozen=True)
+
+    by: str
+    until: datetime | None
+    """None when the tag cannot be read: someone meant a hold, so it is honoured until it is removed."""
+
+    def active_at(self, now: datetime) -> bool:
+        return self.until is None or now < self.until
+
+
+_HOLD = re.compile(r"by=(?P<by>.+);until=(?P<until>[^;]+)")
+
+
+def parse_hold(text: str | None) -> Hold | None:
+    """What the hold tag says; None without one."""
+    if text is None:
+        return None
+    match = _HOLD.fullmatch(text)
+    try:
+        until = datetime.fromisoformat(match["until"]) if match else None
+    except ValueError:
+        until = None
+    return Hold(by=match["by"], until=until) if match and until and until.tzinfo else Hold(by=text, until=None)
 
 
 def audio_key(owner: Owner, job_id: str, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import urllib3
 from ec2_metadata import EC2Metadata
 
-from whisper_processor.contracts import HEARTBEAT_TAG, PROCESSOR_TAG
+from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG, Hold, parse_hold
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -35,6 +35,14 @@ class Metadata(EC2Metadata):
             return self._get_url(f"{self.metadata_url}spot/instance-action", allow_404=True).status == 200
         except urllib3.exceptions.HTTPError:
             return False
+
+    def hold(self) -> Hold | None:
+        """The hold tag, which the launch template lets the instance see; None when it cannot be read."""
+        try:
+            answer = self._get_url(f"{self.metadata_url}tags/instance/{HOLD_TAG}", allow_404=True)
+        except urllib3.exceptions.HTTPError:
+            return None
+        return parse_hold(answer.data.decode(errors="replace")) if answer.status == 200 else None
 
 
 class Machine:

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from whisper_processor.backoff import retry_delay
 from whisper_processor.confidence import confidence
-from whisper_processor.contracts import EngineName, JobMessage, MalformedMessage, Task, transcript_key
+from whisper_processor.contracts import EngineName, Hold, JobMessage, MalformedMessage, Task, transcript_key
 from whisper_processor.database import Claim, JobStore, Outcome, Result
 from whisper_processor.drain import Drain
 from whisper_processor.engines.base import Options, Transcription
@@ -70,9 +70,11 @@ class Worker:
         drain: Drain,
         pulse: Pulse,
         most_deliveries: int | None,
+        hold: Callable[[], Hold | None] = lambda: None,
         random: Random | None = None,
     ) -> None:
-        """`most_deliveries` is the queue's own limit, after which SQS takes a message away; None for no limit."""
+        """`most_deliveries` is the queue's own limit, after which SQS takes a message away; None for no limit.
+        While there is a `hold` an empty queue is no reason to leave."""
         self._settings = settings
         self._intake = intake
         self._jobs = jobs
@@ -82,6 +84,7 @@ class Worker:
         self._drain = drain
         self._pulse = pulse
         self._most_deliveries = most_deliveries
+        self._hold = hold
         self._random = random or Random()  # noqa: S311 - jitter
         self.now = Now()
         jobs.on_wait = self._tick_to_the_end
@@ -109,7 +112,11 @@ class Worker:
                 empty += 1
                 log.info("poll_empty", count=empty, of=self._settings.empty_polls)
                 if empty >= self._settings.empty_polls:
-                    return True
+                    hold = self._hold()
+                    if hold is None or not hold.active_at(datetime.now(UTC)):
+                        return True
+                    log.info("held", by=hold.by, until=hold.until and hold.until.isoformat())
+                    empty = 0
             return False
         finally:
             self._intake.close()
