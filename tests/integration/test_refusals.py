@@ -27,6 +27,7 @@ NEED_STACK = [
     "logs",
     "doctor",
     "destroy",
+    "publish-model",
 ]
 NEED_INSTANCE = ["start", "stop", "hold", "release", "session", "run-processor"]
 DATABASE_ONLY = ["jobs", "watch", "transcript", "migrate"]
