@@ -22,14 +22,18 @@ SEED ?= 1
 PART ?=
 YES ?=
 LOSE_QUEUE ?=
+FORCE ?=
+HOSTS ?=
 
 VENV := .venv/bin
 OPS := $(VENV)/python -m ops
 LOCAL := $(VENV)/python -m local
-SHELL_SCRIPTS := .ci/run
+SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
+IMAGE_VENV := .local/image-venv/bin
 
 .PHONY: help setup setup-tests demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
-        launch migrate models publish-model submit watch jobs transcript status start stop hold release queue dlq redrive logs \
+        launch migrate models publish-model setup-image validate-image ami image test-image test-ami rehearse \
+        submit watch jobs transcript status start stop hold release queue dlq redrive logs \
         session run-processor alarms dashboard doctor destroy
 
 ##@ First
@@ -41,8 +45,9 @@ help: ## Show this help
 demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recording of yours
 	@CLOUD=local $(LOCAL) demo "$(FILE)"
 
-test: setup-tests lint ## Lint, unit tests, integration tests
+test: setup-tests lint ## Lint, unit tests, integration tests, and where it can be: bake and test the image
 	@$(VENV)/python -m pytest
+	@CLOUD=local $(LOCAL) check-image
 
 chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], six minutes
 	@$(VENV)/python -m tests.chaos --seed $(SEED) $(if $(PART),--part $(PART))
@@ -80,6 +85,25 @@ models: setup ## Fetch and verify a model: MODEL=base ENGINE=faster-whisper
 
 publish-model: setup ## Put a model into the bucket for appliances that lack it: MODEL=… ENGINE=…
 	@$(OPS) publish-model $(or $(MODEL),base) $(if $(ENGINE),--engine $(ENGINE))
+
+##@ The appliance's image
+validate-image: setup-image ## Format and validity of Packer's templates, with whichever Packer is here
+	@$(OPS) validate-image
+
+ami: setup-image ## Bake the AMI on AWS, test it inside the bake, record it for `launch`
+	@CLOUD=aws $(OPS) ami
+
+test-ami: setup-image ## Test running appliances: HOSTS=i-…[,i-…] over SSM, or ssh://user@address
+	@$(OPS) test-ami "$(HOSTS)"
+
+image: setup-image ## The same bake on this machine (root, Linux): FORCE=1 although nothing changed
+	@CLOUD=local $(LOCAL) image $(if $(FORCE),--force)
+
+test-image: setup-image ## Boot a fresh copy of it and test it over SSH; run the roles again
+	@CLOUD=local $(LOCAL) test-image
+
+rehearse: setup-image ## The demo with the real appliance behind the instance; FILE=lesson.mp3
+	@CLOUD=local LOCAL_MACHINE=nspawn $(LOCAL) rehearse "$(FILE)"
 
 ##@ Lessons
 submit: setup ## Do what the backend does: FILE=… SCHOOL=… TEACHER=… [MODEL=… ENGINE=… LANGUAGE=…]
@@ -147,21 +171,27 @@ setup: ## Install what this machine lacks (the verbs do it by themselves)
 	@$(PYTHON) ops/bootstrap.py
 
 setup-tests:
-	@$(PYTHON) ops/bootstrap.py --tests
+	@$(PYTHON) ops/bootstrap.py --tests --image
 
-lint: setup-tests ## ruff, mypy, yamllint, shellcheck, cfn-lint
+setup-image:
+	@$(PYTHON) ops/bootstrap.py --image
+
+lint: setup-tests ## ruff, mypy, yamllint, shellcheck, cfn-lint, ansible-lint, packer
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 	@$(VENV)/yamllint --strict .
 	@shellcheck $(SHELL_SCRIPTS)
 	@$(VENV)/cfn-lint infra/*.yaml
+	@cd ansible && PATH="$(CURDIR)/$(IMAGE_VENV):$$PATH" ansible-lint --offline -q
+	@cd ansible && $(CURDIR)/$(IMAGE_VENV)/ansible-playbook --syntax-check -i localhost, *.yml >/dev/null
+	@$(OPS) validate-image
 
 format: setup-tests ## Let ruff format and mend
 	@$(VENV)/ruff check --fix .
 	@$(VENV)/ruff format .
 
 lock: setup ## Compile requirements/*.in to the locks
-	@cd requirements && for name in processor project emulator chaos awscli; do \
+	@cd requirements && for name in processor project emulator chaos awscli image; do \
 	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done

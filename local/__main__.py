@@ -11,9 +11,12 @@ import typer
 
 from local.channel import ChannelError, ask
 from local.cloud import LocalCloud
+from local.container import obstacle
 from local.demo import demo as run_demo
+from local.image_tests import test_image as run_image_tests
 from local.machines import MachineKind
 from local.machines.base import Shell
+from local.rehearsal import make_image, replace_other_image
 from ops import migrate, screen
 from ops.__main__ import run
 from ops.connection import Connection
@@ -76,6 +79,40 @@ def session(instance: Annotated[str, typer.Argument(help="instance id")]) -> Non
 def demo(file: Annotated[Path, typer.Argument(help="audio or video file")]) -> None:
     """The whole pipeline on this machine, from upload to the stopped instance."""
     run_demo(local_cloud(), file)
+
+
+@app.command("image")
+def bake_image(force: Annotated[bool, typer.Option(help="bake although nothing changed")] = False) -> None:
+    """Bake the appliance's image on this machine, as `make ami` does on AWS."""
+    make_image(OpsSettings(), screen.say, force=force)
+
+
+@app.command("test-image")
+def check_image() -> None:
+    """Boot a fresh copy of the image and test it over SSH; run the roles again, which must change nothing."""
+    run_image_tests(local_cloud(), OpsSettings(), screen.say)
+
+
+@app.command("check-image")
+def bake_and_check_image() -> None:
+    """`image` and `test-image` where this machine can do them; otherwise says why not."""
+    reason = obstacle()
+    if reason:
+        screen.say(f"skipped: baking, booting and testing the image ({reason})")
+        return
+    make_image(OpsSettings(), screen.say)
+    run_image_tests(local_cloud(), OpsSettings(), screen.say)
+
+
+@app.command()
+def rehearse(file: Annotated[Path, typer.Argument(help="audio or video file")]) -> None:
+    """The demo with the real appliance: each boot is a copy of the image."""
+    settings = OpsSettings()
+    baked = make_image(settings, screen.say)
+    cloud = local_cloud()
+    cloud.up(screen.say)
+    replace_other_image(Connection(settings), baked.image_id, screen.say)
+    run_demo(cloud, file)
 
 
 if __name__ == "__main__":

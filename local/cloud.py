@@ -20,6 +20,7 @@ import boto3
 
 from local import machines
 from local.errors import LocalError
+from local.machines.nspawn import sweep_all
 from local.mariadb import MariaDB
 from local.processes import Service
 from whisper_processor.contracts import DATABASE_SECRET
@@ -90,6 +91,12 @@ class LocalCloud:
             self._start_emulator()
         self._wait_until_healthy()
         self._store_secret()
+        kind = self.root / "run" / "machine-kind"
+        if self.supervisor.process() is not None and (not kind.exists() or kind.read_text() != self.machine):
+            self.supervisor.stop(180)  # its machines are of another kind
+        if self.supervisor.process() is None:
+            sweep_all(self.root / "instances")  # it may have been killed
+            kind.write_text(self.machine)
         say(f"supervisor keeps a machine ({self.machine}) behind each running instance")
         if self.supervisor.process() is None:
             self._start_supervisor()
@@ -97,12 +104,14 @@ class LocalCloud:
     def down(self, say: Say) -> None:
         """Stop all, the machines first; data stays for the next `up`."""
         for service, timeout in (
-            (self.supervisor, 60.0),
+            (self.supervisor, 180.0),
             (self.emulator, 30.0),
             (self.database.service, 30.0),
         ):
             if service.stop(timeout):
                 say(f"{service.name} stopped")
+
+        sweep_all(self.root / "instances")
 
     def destroy(self, say: Say) -> None:
         self.down(say)
@@ -148,6 +157,7 @@ class LocalCloud:
             "LOCAL_MACHINE": self.machine,
             "WHISPER_MODELS_DIR": str(self.models_dir),
             "DATABASE_CA": str(self.database.ca),
+            "LOCAL_DB_PORT": str(self.database_port),
         }
         if self.certificate:
             settings["AWS_CA_BUNDLE"] = str(self.certificate)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,11 +56,16 @@ class MetadataServer:
         credentials: Callable[[], dict[str, str]],
         spot_notice: Path,
         tags: Callable[[], dict[str, str]] = dict,
+        listener: socket.socket | None = None,
     ) -> None:
         self._token = secrets.token_urlsafe(32)
-        self._server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), self._handler(identity, credentials, spot_notice, tags)
-        )
+        handler = self._handler(identity, credentials, spot_notice, tags)
+        if listener is None:
+            self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        else:  # a machine with a network of its own has it at its true address
+            self._server = ThreadingHTTPServer(listener.getsockname(), handler, bind_and_activate=False)
+            self._server.socket.close()
+            self._server.socket = listener
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property

@@ -6,6 +6,7 @@ Run as `python -m local.supervisor`; the environment says where the cloud is and
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -80,6 +81,8 @@ class Supervisor:
                 self._machines.pop(instance_id).halt()
                 machine = None
             self._reboots.discard(instance_id)
+            if state == "terminated":
+                shutil.rmtree(self._root / "instances" / instance_id, ignore_errors=True)
             if state == "running" and machine is None:
                 self._machines[instance_id] = self._boot(self._blueprint(instance))
             elif machine is not None and machine.powered_off():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,7 @@ from ops import (
     screen,
     status,
 )
+from ops import image as images
 from ops import models as publishing
 from ops.connection import Connection
 from ops.errors import OpsError
@@ -87,6 +89,40 @@ def run_migrations() -> None:
     """Bring the database's tables up to date; safe to repeat."""
     before, after = migrate.migrate(connect().database())
     screen.say(f"schema {after}" + (" (nothing to do)" if before == after else f" (was {before or 'none'})"))
+
+
+@app.command("validate-image")
+def validate_image() -> None:
+    """Check Packer's templates with whichever Packer is installed; says what it could not check."""
+    images.validate(screen.say)
+
+
+@app.command()
+def ami() -> None:
+    """Bake the appliance's AMI on AWS, record its id for `launch`, print it."""
+    cloud = connect()
+    if cloud.settings.cloud is not Cloud.AWS:
+        raise OpsError("an AMI is baked on AWS: set CLOUD=aws in .env; `make image` bakes the rehearsal's here")
+    image_id = images.bake(cloud.settings, images.gather(cloud.settings, screen.say), screen.say)
+    images.record(cloud, image_id)
+    screen.say(f"recorded in {images.IMAGE_PARAMETER}; `make deploy-infra` and `make launch` use it from now on")
+    typer.echo(image_id)
+
+
+@app.command("test-ami")
+def test_ami(hosts: Annotated[str, typer.Argument(help="i-…[,i-…] over SSM, or ssh://user@address")]) -> None:
+    """Run the image's tests against running appliances; a deadline for each command, nothing is left behind."""
+    named = [host for host in hosts.split(",") if host]
+    wrong = [host for host in named if not host.startswith(("i-", "ssh://"))]
+    if not named or wrong:
+        raise OpsError(f"HOSTS takes i-… or ssh://user@address, separated by commas, not {hosts or 'nothing'}")
+    images.run_suite(hosts, "", {})
+
+
+@app.command("verify-baked", hidden=True)
+def verify_baked() -> None:
+    """The checks inside a bake; Packer calls it and names the machine in its environment."""
+    images.verify_baked(os.environ)
 
 
 @app.command("models")

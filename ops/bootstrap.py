@@ -1,6 +1,7 @@
 """Install what a fresh machine lacks. Runs before there is a venv, so it uses the standard library only.
 
-`python3.11 ops/bootstrap.py` sets up the demo; `--tests` adds what the tests need (torch, the linters).
+`python3.11 ops/bootstrap.py` sets up the demo; `--tests` adds what the tests need (torch, the linters), `--image`
+what bakes and boots the appliance's image.
 What is already in place is left alone, so it runs in an instant the second time.
 """
 
@@ -50,6 +51,13 @@ DEMO_PACKAGES = (
     ),
     SystemPackage(("ffmpeg",), "ffprobe", "decodes the recordings"),
 )
+IMAGE_PACKAGES = (
+    SystemPackage(("packer",), "packer", "bakes the appliance's image"),
+    SystemPackage(("debootstrap",), "debootstrap", "makes the Debian root that the rehearsal bakes"),
+    SystemPackage(("systemd-container",), "systemd-nspawn", "boots that root, and the appliance's copies"),
+    SystemPackage(("openssh-client",), "ssh-keygen", "Packer, Ansible and the image's tests come in by SSH"),
+    SystemPackage(("iproute2",), "ip", "gives each of those machines a network of its own"),
+)
 TEST_PACKAGES = (
     SystemPackage(("shellcheck",), "shellcheck", "checks the shell scripts"),
     SystemPackage(("openssl",), "openssl", "makes the certificate of a local cloud that speaks TLS"),
@@ -59,15 +67,21 @@ TEST_PACKAGES = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", action="store_true", help="also install what the tests need")
-    tests = parser.parse_args().tests
+    parser.add_argument("--image", action="store_true", help="also install what bakes and boots the image")
+    options = parser.parse_args()
+    tests, image = options.tests, options.image
     try:
-        install_system_packages([*DEMO_PACKAGES, *(TEST_PACKAGES if tests else ())])
+        chosen = [*DEMO_PACKAGES, *(TEST_PACKAGES if tests else ()), *(IMAGE_PACKAGES if image else ())]
+        install_system_packages(chosen)
         install_project()
         install_apart("emulator", "the AWS emulator")
+        if tests or image:  # baking converts the reference engine's model where its host is out of reach
+            install_reference_engine()
         if tests:
             install_apart("awscli", "the AWS CLI")
-            install_reference_engine()
             install_apart("chaos", "the fault proxy of tests/chaos")
+        if image:
+            install_apart("image", "Ansible, its linter, and the EC2 the rehearsal's Packer speaks to")
     except BootstrapError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - there is no console library yet
         return 1

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from ops import image
 from ops.connection import Connection
 from ops.cost import hourly_price
 from ops.errors import OpsError
@@ -39,7 +40,7 @@ APPLIANCE_SETTINGS = frozenset(name.upper() for name in Settings.model_fields if
 def deploy_infra(cloud: Connection, say: Say) -> None:
     settings = cloud.settings
     parameters = {
-        "ImageId": settings.image_id,
+        "ImageId": image.image_id(cloud),
         "InstanceType": settings.instance_type,
         "ExistingBucketName": settings.existing_bucket_name,
         "ExistingQueueArn": settings.existing_queue_arn,

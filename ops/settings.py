@@ -26,7 +26,7 @@ class OpsSettings(BaseSettings):
     aws_profile: str | None = None
 
     stack_prefix: str = Field("classreflect-whisper", pattern=r"^[a-z][a-z0-9-]{2,40}$")
-    image_id: str = "ami-0123456789abcdef0"
+    image_id: str = ""
     instance_type: str = "c7i.large"
     existing_bucket_name: str = ""
     existing_queue_arn: str = ""

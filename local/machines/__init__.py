@@ -23,7 +23,14 @@ class MachineKind(StrEnum):
 def backend(kind: MachineKind) -> Boot:
     """Raises LocalError for a kind that cannot run here."""
     if kind is MachineKind.NSPAWN:
-        raise LocalError("LOCAL_MACHINE=nspawn is not built yet: set LOCAL_MACHINE=process in .env")
+        from local.container import obstacle  # noqa: PLC0415
+
+        reason = obstacle()
+        if reason:
+            raise LocalError(f"LOCAL_MACHINE=nspawn cannot run here: {reason}")
+        from local.machines.nspawn import NspawnMachine  # noqa: PLC0415 - only the chosen kind is loaded
+
+        return NspawnMachine
     from local.machines.process import ProcessMachine  # noqa: PLC0415 - only the chosen kind is loaded
 
     return ProcessMachine

@@ -1,0 +1,180 @@
+"""A machine that is the image: a copy-on-write clone of it, booted by systemd-nspawn on a network of its own.
+
+It has no way out: the metadata service answers at its true address, emulator and database at the loopback ports
+they have on this host. Where the image has no CloudWatch agent (Debian), the unit's journal is shipped from here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from local import namespaces
+from local.container import Container, mount_clone, obstacle, unmount_clone
+from local.errors import LocalError
+from local.imds import MetadataServer
+from local.machines.base import Blueprint, Execution, Shell
+from local.namespaces import METADATA_ADDRESS, Network
+from local.rehearsal import ssh_access
+from ops.image import current_baked
+
+UNIT = "whisper-processor"
+_ENVIRONMENT = "etc/whisper-processor/environment"
+_DATABASE_CA = "etc/whisper-processor/database-ca.pem"
+_JOURNAL_SECONDS = 30.0
+_LAST_LINES_SECONDS = 1.5
+_SSH_PORT = 22
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the machine finds at its loopback, as it is at this host's."""
+
+    endpoint: str
+    database_port: int
+    database_ca: Path
+
+    @classmethod
+    def from_environment(cls) -> Surroundings:
+        """As the supervisor is told."""
+        return cls(
+            os.environ["AWS_ENDPOINT_URL"], int(os.environ["LOCAL_DB_PORT"]), Path(os.environ["DATABASE_CA"])
+        )
+
+
+class NspawnMachine:
+    def __init__(
+        self, blueprint: Blueprint, surroundings: Surroundings | None = None, *, ssh: bool = False
+    ) -> None:
+        """`ssh`: let tests in at `ssh_port` with `ssh_key`. Raises LocalError when it does not boot."""
+        around = surroundings or Surroundings.from_environment()
+        self._folder = blueprint.folder
+        self._log = blueprint.log
+        self._halting = threading.Lock()
+        name = machine_name(blueprint)
+        sweep(self._folder, name)
+        root = mount_clone(_image_root(blueprint.identity.image_id), self._folder)
+        _write_environment(root, blueprint, around)
+        binds: dict[Path, str] = {}
+        environment: dict[str, str] = {}
+        self.ssh_key: Path | None = None
+        if ssh:
+            binds, environment, self.ssh_key = ssh_access(self._folder / "ssh", _SSH_PORT)
+        self._network = Network(name)
+        self._container = Container(name, root, self._folder, self._network.path, binds, environment)
+        notice = self._folder / "spot-notice"
+        notice.unlink(missing_ok=True)
+        listener = self._network.listen(METADATA_ADDRESS, 80)
+        self._metadata = MetadataServer(blueprint.identity, blueprint.credentials, notice, listener)
+        for port in (urlsplit(around.endpoint).port or 80, around.database_port):
+            self._network.bring_in(port)
+        self.ssh_port = self._network.let_in(_SSH_PORT) if ssh else None
+        self._since = time.time()
+        self._journal: subprocess.Popen[str] | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._follow_journal, name="journal", daemon=True).start()
+        try:
+            self._container.start()
+        except LocalError:
+            self.halt()
+            raise
+
+    def halt(self) -> None:
+        with self._halting:
+            self._container.stop()
+            if not self._ended.is_set():
+                time.sleep(_LAST_LINES_SECONDS)  # what was said while it shut down
+                self._ended.set()
+                if self._journal is not None:
+                    self._journal.terminate()
+                    self._journal.wait(5)
+                self._metadata.close()
+                self._network.close()
+            unmount_clone(self._folder)
+
+    def powered_off(self) -> bool:
+        return not self._container.running()
+
+    def execute(self, script: str, timeout: float) -> Execution:
+        return self._container.execute(script, timeout)
+
+    def shell(self) -> Shell:
+        return Shell(self._container.shell(), "/")
+
+    def _follow_journal(self) -> None:
+        """What the CloudWatch agent is on the appliance, read from the clone's disk, past the machine's own end."""
+        folder = self._folder / "root" / "var" / "log" / "journal"
+        deadline = time.monotonic() + _JOURNAL_SECONDS
+        while not list(folder.glob("*/system.journal")):
+            if self._ended.wait(0.1) or time.monotonic() > deadline:
+                return
+        command = ["journalctl", f"--directory={folder}", "--follow", "--lines=all", "--output=cat", "--quiet"]
+        command += [f"--since=@{self._since:.0f}", f"--unit={UNIT}.service", f"--unit={UNIT}-failed.service"]
+        self._journal = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+        )
+        for line in self._journal.stdout or ():
+            self._log(line.rstrip("\n"))
+
+
+def machine_name(blueprint: Blueprint) -> str:
+    """A host name, and short enough for whatever is named after it."""
+    return f"{namespaces.PREFIX}{blueprint.identity.instance_id[2:14]}"
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Take away what a supervisor that crashed left of this machine. Its disk stays."""
+    if folder.is_dir():
+        Container(name, folder / "root", folder).stop(10)
+        unmount_clone(folder)
+    if name in namespaces.leftovers(name):
+        namespaces.delete(name)
+
+
+def sweep_all(instances: Path) -> None:
+    """The same for all machines under a local cloud's folder; nothing where there are none."""
+    if obstacle() or not instances.is_dir():
+        return
+    for folder in instances.iterdir():
+        for record in (folder / "run").glob(f"{namespaces.PREFIX}*.json"):
+            sweep(folder, record.stem)
+        unmount_clone(folder)
+
+
+def _image_root(image_id: str) -> Path:
+    reason = obstacle()
+    if reason:
+        raise LocalError(f"no appliance can boot here: {reason}")
+    baked = current_baked()
+    if baked is None:
+        raise LocalError("there is no image to boot: run `make image`")
+    if baked.image_id != image_id:
+        raise LocalError(
+            f"the instance wants {image_id}, the image here is {baked.image_id}: run `make clean deploy`"
+        )
+    return baked.root
+
+
+def _write_environment(root: Path, blueprint: Blueprint, around: Surroundings) -> None:
+    """What differs from AWS, where the worker's defaults are right: the endpoint, and who signed the database."""
+    target = root / _ENVIRONMENT
+    shutil.copyfile(around.database_ca, root / _DATABASE_CA)
+    (root / _DATABASE_CA).chmod(0o644)
+    settings = {
+        "AWS_ENDPOINT_URL": around.endpoint,
+        "AWS_REGION": blueprint.identity.region,
+        "DATABASE_CA": f"/{_DATABASE_CA}",
+    }
+    target.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    target.chmod(0o644)
