@@ -102,7 +102,7 @@ def _wait_for_poll(lines: list[str]) -> None:
 
 
 def _run_twice(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> None:
-    """Run the playbook again on a copy: it must change nothing. On this host's network, for it asks the archive."""
+    """Run the roles again on a copy: nothing may change. It shares this host's network: it asks the archive."""
     folder.mkdir()
     root = mount_clone(baked.root, folder)
     port = _free_port()

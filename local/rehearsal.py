@@ -78,7 +78,7 @@ def make_image(settings: OpsSettings, say: Say, *, force: bool = False) -> Baked
 
 
 def replace_other_image(aws: Connection, image_id: str, say: Say) -> None:
-    """An instance of another image is terminated, as an operator would do after `make ami`; `launch` makes a new one."""
+    """An instance of another image is terminated, as after `make ami`; `launch` makes a new one."""
     instance = aws.find_instance()
     if instance is not None and instance["ImageId"] != image_id:
         aws.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])

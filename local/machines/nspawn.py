@@ -108,7 +108,7 @@ class NspawnMachine:
         return Shell(self._container.shell(), "/")
 
     def _follow_journal(self) -> None:
-        """What the CloudWatch agent is on the appliance, read from the clone's disk, past the machine's own end."""
+        """What the CloudWatch agent is on the appliance, read from the clone's disk, to the very end."""
         folder = self._folder / "root" / "var" / "log" / "journal"
         deadline = time.monotonic() + _JOURNAL_SECONDS
         while not list(folder.glob("*/system.journal")):
