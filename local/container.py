@@ -50,8 +50,6 @@ class Container:
     """Folders of the host, read-only in the machine."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of the machine's systemd."""
-    mask: Sequence[str] = ()
-    """Units that must not start in this boot."""
 
     @property
     def service(self) -> Service:
@@ -67,7 +65,6 @@ class Container:
             argv.append(f"--network-namespace-path={self.network}")
         argv += [f"--bind-ro={source}:{target}" for source, target in self.binds.items()]
         argv += [f"--setenv={name}={value}" for name, value in self.environment.items()]
-        argv += [f"systemd.mask={unit}" for unit in self.mask]  # systemd reads its arguments as a kernel's
         join = " ".join(f"echo $$ >{folder}/cgroup.procs;" for folder in _make_cgroups(self.name))
         self.service.start(["/bin/sh", "-c", f'{join} exec "$@"', "sh", *argv], {"PATH": os.environ["PATH"]})
         deadline = time.monotonic() + _BOOT_SECONDS

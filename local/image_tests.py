@@ -83,7 +83,7 @@ def _booted(
             ssh=True,
         )
         booted = time.monotonic() - started
-        _wait_for_poll(lines)
+        _wait_for_poll(machine, lines)
         say(f"booted in {booted:.1f} s, first poll after {time.monotonic() - started:.1f} s")
         yield machine
     finally:
@@ -92,12 +92,13 @@ def _booted(
         cloud.destroy(lambda _text: None)
 
 
-def _wait_for_poll(lines: list[str]) -> None:
+def _wait_for_poll(machine: NspawnMachine, lines: list[str]) -> None:
     deadline = time.monotonic() + _POLLING_SECONDS
     while not any('"polling_started"' in line for line in lines):
         if time.monotonic() > deadline:
-            told = " | ".join(lines[-5:]) or "nothing"
-            raise LocalError(f"the worker did not poll within {_POLLING_SECONDS:.0f} s; it said: {told}")
+            journal = machine.execute("journalctl --unit='whisper-processor*' --output=cat --lines=8", 10)
+            told = " | ".join((journal.stdout + journal.stderr).strip().splitlines()) or "nothing"
+            raise LocalError(f"the worker did not poll within {_POLLING_SECONDS:.0f} s; its journal: {told}")
         time.sleep(0.1)
 
 
@@ -106,10 +107,8 @@ def _run_twice(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> N
     folder.mkdir()
     root = mount_clone(baked.root, folder)
     port = _free_port()
-    binds, environment, key = ssh_access(folder / "ssh", port)
-    container = Container(
-        f"whisper-again-{port}", root, folder, None, binds, environment, mask=("whisper-processor.service",)
-    )
+    binds, environment, key = ssh_access(folder / "ssh", port, worker=False)
+    container = Container(f"whisper-again-{port}", root, folder, None, binds, environment)
     try:
         container.start()
         variables = folder / "roles.json"
@@ -146,16 +145,16 @@ def _play(port: int, key: Path, variables: Path) -> tuple[int, list[str]]:
     )
     recap = re.search(r"changed=(\d+)", result.stdout)
     if result.returncode != 0 or recap is None:
-        raise LocalError(
-            f"the second run of the roles failed: {' | '.join(result.stdout.strip().splitlines()[-4:])}"
-        )
-    task, told = "", []
+        words = [line for line in result.stdout.splitlines() if line.startswith(("fatal:", "failed:"))]
+        reasons = " | ".join([*words, *result.stderr.strip().splitlines()[-3:]]) or result.stdout[-600:]
+        raise LocalError(f"the second run of the roles failed: {reasons}")
+    task, changes = "", []
     for line in result.stdout.splitlines():
         if line.startswith("TASK "):
             task = line.removeprefix("TASK ").strip("[]* ")
         elif line.startswith("changed:"):
-            told.append(task)
-    return int(recap[1]), told
+            changes.append(task)
+    return int(recap[1]), changes
 
 
 def _free_port() -> int:

@@ -118,9 +118,9 @@ def _bake(
 
 
 def _digest(variables: dict[str, object]) -> str:
-    """Of everything an image is made of; checks are part of it, for an image must have passed them."""
+    """Of everything an image is made of."""
     digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
-    for folder in (image.PACKER, image.ANSIBLE, REPOSITORY / "tests" / "image"):
+    for folder in (image.PACKER, image.ANSIBLE):
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
             digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
     digest.update(_SOURCES.encode() + _BASE_PACKAGES.encode())
@@ -157,10 +157,11 @@ def _base_root(say: Say) -> Path:
     return root
 
 
-def ssh_access(folder: Path, port: int) -> tuple[dict[Path, str], dict[str, str], Path]:
+def ssh_access(folder: Path, port: int, *, worker: bool = True) -> tuple[dict[Path, str], dict[str, str], Path]:
     """What lets SSH into a booted root without a trace in it: binds, environment, and the key to come with.
 
-    The appliance itself runs no SSH; this server's unit, keys and settings lie in /run and go with it.
+    The appliance itself runs no SSH; this server's unit, keys and settings lie in /run and go with it. Without a
+    cloud around, `worker` is to be False: it would crash, and stop the machine as it should.
     """
     shutil.rmtree(folder, ignore_errors=True)
     units = folder / "units"
@@ -168,6 +169,10 @@ def ssh_access(folder: Path, port: int) -> tuple[dict[Path, str], dict[str, str]
     wants.mkdir(parents=True)
     (units / "rehearsal-ssh.service").write_text(_SSH_UNIT.format(port=port))
     (wants / "rehearsal-ssh.service").symlink_to("../rehearsal-ssh.service")
+    if not worker:
+        drop_in = units / "whisper-processor.service.d" / "idle.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text("[Unit]\nConditionPathExists=/run/a-cloud\n")
     key = folder.with_name(f"{folder.name}-key") / "key"
     shutil.rmtree(key.parent, ignore_errors=True)
     key.parent.mkdir(mode=0o700)

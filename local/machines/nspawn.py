@@ -109,11 +109,13 @@ class NspawnMachine:
 
     def _follow_journal(self) -> None:
         """What the CloudWatch agent is on the appliance, read from the clone's disk, to the very end."""
-        folder = self._folder / "root" / "var" / "log" / "journal"
-        deadline = time.monotonic() + _JOURNAL_SECONDS
-        while not list(folder.glob("*/system.journal")):
+        root, deadline = self._folder / "root", time.monotonic() + _JOURNAL_SECONDS
+        folder = root / "nowhere"
+        while not (folder / "system.journal").exists():
             if self._ended.wait(0.1) or time.monotonic() > deadline:
                 return
+            machine_id = (root / "etc" / "machine-id").read_text().strip()  # empty until the first boot
+            folder = root / "var" / "log" / "journal" / (machine_id or "nowhere")
         command = ["journalctl", f"--directory={folder}", "--follow", "--lines=all", "--output=cat", "--quiet"]
         command += [f"--since=@{self._since:.0f}", f"--unit={UNIT}.service", f"--unit={UNIT}-failed.service"]
         self._journal = subprocess.Popen(
