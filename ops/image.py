@@ -141,7 +141,7 @@ def _run_packer(folder: Path, variables: Path, environment: Mapping[str, str], s
         errors="replace",
     ) as process:
         for line in process.stdout or ():
-            text = re.sub(r"^(==>)?\s*amazon-ebs\.appliance: ?", "", line.rstrip())
+            text = re.sub(r"^(==>)?\s*amazon-ebs\.appliance: ?", "", line.rstrip().rstrip("*"))
             if text.strip():
                 lines.append(text)
                 say(f"  {text}")
