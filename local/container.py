@@ -23,6 +23,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _BOOT_SECONDS = 120.0
 _HALT_SECONDS = 150.0
 _CUT_OFF = 124  # timeout(1)'s exit code
+_REBOOT = 133
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -66,7 +67,10 @@ class Container:
         argv += [f"--bind-ro={source}:{target}" for source, target in self.binds.items()]
         argv += [f"--setenv={name}={value}" for name, value in self.environment.items()]
         join = " ".join(f"echo $$ >{folder}/cgroup.procs;" for folder in _make_cgroups(self.name))
-        self.service.start(["/bin/sh", "-c", f'{join} exec "$@"', "sh", *argv], {"PATH": os.environ["PATH"]})
+        once = ["/bin/sh", "-c", f'{join} exec "$@"', "sh", *argv]
+        # nspawn leaves a reboot to whoever started it.
+        loop = f'until "$@"; do code=$?; [ $code -eq {_REBOOT} ] || exit $code; done'
+        self.service.start(["/bin/sh", "-c", loop, "sh", *once], {"PATH": os.environ["PATH"]})
         deadline = time.monotonic() + _BOOT_SECONDS
         while self.execute("systemctl is-system-running", 10).stdout.strip() not in {"running", "degraded"}:
             if not self.running() or time.monotonic() > deadline:
@@ -86,8 +90,10 @@ class Container:
                 leader.send_signal(signal.SIGRTMIN + 4)  # systemd's poweroff
                 psutil.wait_procs([leader], seconds)
         process = self.service.process()
-        if process is not None:
-            psutil.wait_procs([process], 5)
+        if process is not None and psutil.wait_procs([process], 5)[1]:
+            for child in reversed(process.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
         self.service.stop(10)
         _remove_cgroups(self.name)
 
@@ -126,9 +132,10 @@ class Container:
         if process is None:
             return None
         with suppress(psutil.NoSuchProcess):
-            for child in process.children():
-                if child.name() == "systemd":
-                    return child
+            for nspawn in process.children():
+                for child in nspawn.children():
+                    if child.name() == "systemd":
+                        return child
         return None
 
     @staticmethod

@@ -20,6 +20,11 @@ HOSTS = [uri for uri in os.environ.get("IMAGE_HOSTS", "").split(",") if uri]
 collect_ignore_glob = [] if HOSTS else ["test_*.py"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A reboot comes last: it would take away what the other tests look at."""
+    items.sort(key=lambda item: "reboot" in item.name)
+
+
 @pytest.fixture(scope="session", params=HOSTS)
 def host(request: pytest.FixtureRequest) -> Host:
     """`ssh://user@address:port`, or `i-…` for an instance, over SSM."""

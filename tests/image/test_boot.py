@@ -34,7 +34,6 @@ def test_the_worker_runs(host: Host) -> None:
 
 def test_the_watchdog_watches(host: Host) -> None:
     assert host.check_output(f"systemctl show {UNIT}.service --property=WatchdogUSec --value") == "2min"
-    assert host.check_output(f"systemctl show {UNIT}.service --property=StatusText --value") != ""
 
 
 def test_the_models_blocks_were_read_ahead(host: Host) -> None:
