@@ -78,12 +78,13 @@ class NspawnMachine:
         self._since = time.time()
         self._journal: subprocess.Popen[str] | None = None
         self._ended = threading.Event()
-        threading.Thread(target=self._follow_journal, name="journal", daemon=True).start()
         try:
             self._container.start()
         except LocalError:
             self.halt()
             raise
+        # Not before: journalctl does not follow a journal that was closed when it began to look.
+        threading.Thread(target=self._follow_journal, name="journal", daemon=True).start()
 
     def halt(self) -> None:
         with self._halting:
