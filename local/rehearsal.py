@@ -31,12 +31,12 @@ from ops.settings import REPOSITORY, OpsSettings
 
 Say = Callable[[str], None]
 _SUITE = "bookworm"
-_ARCHIVE = "http://deb.debian.org/debian"
 # What Debian's own cloud images have beside the essential packages.
 _BASE_PACKAGES = "systemd-sysv,dbus,python3,sudo,openssh-server,ca-certificates,iproute2,procps"
-_SOURCES = f"""deb {_ARCHIVE} {_SUITE} main
-deb {_ARCHIVE} {_SUITE}-updates main
-deb {_ARCHIVE}-security {_SUITE}-security main
+# `archive` is the one debootstrap itself chose; Debian keeps the security updates beside it.
+_SOURCES = """deb {archive} {suite} main
+deb {archive} {suite}-updates main
+deb {archive}-security {suite}-security main
 """
 _KEYPAIR = "rehearsal"
 _SSH_UNIT = """[Unit]
@@ -142,14 +142,15 @@ def _base_root(say: Say) -> Path:
         f"--include={_BASE_PACKAGES}",
         _SUITE,
         str(base / "root"),
-        _ARCHIVE,
     ]
     with (base / "log").open("w") as log:
         result = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
     if result.returncode != 0:
         raise LocalError(f"debootstrap failed: {(base / 'log').read_text().strip().splitlines()[-1]}")
     root = base / "root"
-    (root / "etc" / "apt" / "sources.list").write_text(_SOURCES)
+    sources = root / "etc" / "apt" / "sources.list"
+    archive = sources.read_text().split()[1]
+    sources.write_text(_SOURCES.format(archive=archive, suite=_SUITE))
     for name in ("hostname", "resolv.conf", "machine-id"):  # this host's, or one for all
         (root / "etc" / name).unlink(missing_ok=True)
     (root / "etc" / "machine-id").touch()

@@ -103,6 +103,7 @@ def ami() -> None:
     cloud = connect()
     if cloud.settings.cloud is not Cloud.AWS:
         raise OpsError("an AMI is baked on AWS: set CLOUD=aws in .env; `make image` bakes the rehearsal's here")
+    cloud.ec2.describe_availability_zones()  # a bake that lacks credentials is to fail now, not in ten minutes
     image_id = images.bake(cloud.settings, images.gather(cloud.settings, screen.say), screen.say)
     images.record(cloud, image_id)
     screen.say(f"recorded in {images.IMAGE_PARAMETER}; `make deploy-infra` and `make launch` use it from now on")
@@ -116,6 +117,8 @@ def test_ami(hosts: Annotated[str, typer.Argument(help="i-…[,i-…] over SSM, 
     wrong = [host for host in named if not host.startswith(("i-", "ssh://"))]
     if not named or wrong:
         raise OpsError(f"HOSTS takes i-… or ssh://user@address, separated by commas, not {hosts or 'nothing'}")
+    if instances := [host for host in named if host.startswith("i-")]:
+        connect().ec2.describe_instances(InstanceIds=instances)  # one line for a wrong id, not a test report
     images.run_suite(hosts, "", {})
 
 

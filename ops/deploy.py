@@ -32,7 +32,7 @@ STATUS_CHECK_ALARM = f"{ALARM_PREFIX}status-check"
 # What the foundation stack writes, or what only the machine itself can know.
 _NOT_FROM_ENV = {
     *("queue_url", "dlq_url", "bucket", "database_secret", "database_ca", "aws_region"),
-    *("instance_id", "work_dir", "worker_name", "whisper_models_dir"),
+    *("instance_id", "work_dir", "worker_name", "whisper_models_dir", "fetched_models_dir"),
 }
 APPLIANCE_SETTINGS = frozenset(name.upper() for name in Settings.model_fields if name not in _NOT_FROM_ENV)
 

@@ -71,7 +71,9 @@ class NspawnMachine:
         notice = self._folder / "spot-notice"
         notice.unlink(missing_ok=True)
         listener = self._network.listen(METADATA_ADDRESS, 80)
-        self._metadata = MetadataServer(blueprint.identity, blueprint.credentials, notice, listener)
+        self._metadata = MetadataServer(
+            blueprint.identity, blueprint.credentials, notice, blueprint.tags, listener
+        )
         for port in (urlsplit(around.endpoint).port or 80, around.database_port):
             self._network.bring_in(port)
         self.ssh_port = self._network.let_in(_SSH_PORT) if ssh else None

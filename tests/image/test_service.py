@@ -30,7 +30,7 @@ if __name__ == "__main__":
     settings = Settings(_env_file=None, queue_url="-", dlq_url="-", bucket="-")
     samples = Path(settings.work_dir) / "check.samples"
     decode(Path(sys.argv[1]), samples, settings.max_audio_seconds)
-    model = model_path(settings.whisper_models_dir, settings.whisper_engine, settings.whisper_model)
+    model = model_path([settings.whisper_models_dir], settings.whisper_engine, settings.whisper_model)
     work = Work(samples=samples, engine=settings.whisper_engine, model=model, options=Options())
     with ChildTranscriber() as transcriber:
         print("HEARD", plain_text(transcriber.transcribe(work, 600, lambda _: None).transcription))

@@ -43,7 +43,7 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 
 @pytest.fixture(scope="module")
 def engines(models_dir: Path) -> dict[EngineName, Engine]:
-    return {name: load_engine(name, model_path(models_dir, name, "base"), 0) for name in EngineName}
+    return {name: load_engine(name, model_path([models_dir], name, "base"), 0) for name in EngineName}
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from ops.settings import REPOSITORY
 from tests.integration.conftest import free_port
 
 SAMPLE = str(REPOSITORY / "samples" / "lesson.flac")
-ARGUMENTS = {"submit": [SAMPLE], "destroy": ["--yes"]}
-CLOUDLESS = {"models"}
-"""It fetches files and knows no cloud."""
+ARGUMENTS = {"submit": [SAMPLE], "destroy": ["--yes"], "test-ami": ["i-0123456789abcdef0"]}
+CLOUDLESS = {"models", "validate-image", "verify-baked"}
+"""They deal with files, or with a machine they are given, and know no cloud."""
+AWS_ONLY = {"ami"}
 NEED_STACK = [
     "deploy-lambda",
     "launch",
@@ -85,7 +86,7 @@ def test_with_a_region_that_is_none(
     assert "aws_region" in refusal(verb, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", [verb for verb in verbs() if verb not in AWS_ONLY])
 def test_without_the_local_cloud(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,8 +127,8 @@ def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_verb_is_forgotten() -> None:
-    elsewhere = {"deploy-infra", "deploy-config", "alarms", "dashboard"}
-    """Those make the stacks, or look where stacks write, and say so in words of their own."""
+    elsewhere = {"deploy-infra", "deploy-config", "alarms", "dashboard", "ami", "test-ami"}
+    """Those make the stacks, look where stacks write, or need none, and say so in words of their own."""
     assert {*NEED_STACK, *NEED_INSTANCE, *DATABASE_ONLY, *elsewhere} == set(verbs())
 
 

@@ -414,7 +414,7 @@ def test_a_model_that_is_not_here_is_fetched_from_the_bucket(
     for file in (site.models_dir / "faster-whisper" / "base").iterdir():
         site.aws.s3.upload_file(str(file), site.bucket, f"models/faster-whisper/elsewhere/{file.name}")
     job_id = site.submit(speech, model="elsewhere")
-    assert site.start(transcriber, whisper_models_dir=tmp_path / "models").ended()
+    assert site.start(transcriber, whisper_models_dir=tmp_path, fetched_models_dir=tmp_path / "fetched").ended()
     row = site.row(job_id)
     assert (row["status"], row["model"]) == ("completed", "elsewhere"), row["error_message"]
 

@@ -116,7 +116,7 @@ def write(folder: Path, content: dict[str, bytes]) -> Path:
 
 
 def assert_complete(models_dir: Path) -> None:
-    folder = model_path(models_dir, FAST, "base")
+    folder = model_path([models_dir], FAST, "base")
     assert {name: (folder / name).read_bytes() for name in CONTENT} == CONTENT
     assert not list(folder.glob(".fetch-*"))
 
@@ -197,7 +197,7 @@ def test_an_unknown_model_is_answered_with_the_known_ones(tmp_path: Path) -> Non
 
 def test_a_model_that_is_not_installed_is_answered_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not installed for faster-whisper; installed: none"):
-        model_path(tmp_path, FAST, "base")
+        model_path([tmp_path], FAST, "base")
 
 
 def test_the_catalogue_is_sound() -> None:

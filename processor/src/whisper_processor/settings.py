@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     whisper_engine: EngineName = EngineName.FASTER_WHISPER
     whisper_model: ModelName = "base"
     whisper_models_dir: Path = Path("/opt/whisper/models")
+    fetched_models_dir: Path | None = None
+    """Where models from the bucket go: on the appliance the baked ones are not the worker's to write.
+    None for `whisper_models_dir`."""
     whisper_beam_size: int = Field(1, ge=1, le=10)
     whisper_batch_size: int = Field(4, ge=1, le=32)
     whisper_threads: int = Field(0, ge=0)

@@ -270,16 +270,17 @@ class Worker:
 
     def _model(self, engine: EngineName, name: str, tick: Tick) -> Path:
         """Where the model lies; fetched from the bucket when this machine does not have it."""
-        models_dir = self._settings.whisper_models_dir
+        baked = self._settings.whisper_models_dir
+        fetched = self._settings.fetched_models_dir or baked
         try:
-            return model_path(models_dir, engine, name)
+            return model_path([baked, fetched], engine, name)
         except ModelError as missing:
             log.info("model_fetched", model=name, engine=engine)
-            if not self._fetch_model(engine, name, tick):
+            if not self._fetch_model(engine, name, fetched, tick):
                 raise PermanentError(str(missing)) from missing
-            return model_path(models_dir, engine, name)
+            return model_path([fetched], engine, name)
 
-    def _fetch_model(self, engine: EngineName, name: str, tick: Tick) -> bool:
+    def _fetch_model(self, engine: EngineName, name: str, folder: Path, tick: Tick) -> bool:
         leaving = threading.Event()
 
         def on_bytes(_count: int) -> None:
@@ -287,9 +288,7 @@ class Worker:
                 raise TransientError("the worker must leave")
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="model") as thread:
-            fetching = thread.submit(
-                fetch_from_bucket, self._store, name, engine, self._settings.whisper_models_dir, on_bytes
-            )
+            fetching = thread.submit(fetch_from_bucket, self._store, name, engine, folder, on_bytes)
             try:
                 return wait_for(fetching, tick)
             except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -77,16 +78,19 @@ def installed(models_dir: Path, engine: EngineName) -> list[str]:
 
 def model_files(models_dir: Path, engine: EngineName, name: str) -> list[Path]:
     """The files of a complete model, its marker last. Raises ModelError when it is not there."""
-    model_path(models_dir, engine, name)
+    model_path([models_dir], engine, name)
     folder = models_dir / engine / name
     names = json.loads((folder / MARKER).read_text())["files"]
     return [*(folder / file for file in sorted(names)), folder / MARKER]
 
 
-def model_path(models_dir: Path, engine: EngineName, name: str) -> Path:
-    """What the engine is to load. Raises ModelError naming the installed models when it is not there."""
-    folder = models_dir / engine / name
-    if not (folder / MARKER).exists():
-        there = ", ".join(installed(models_dir, engine)) or "none"
-        raise ModelError(f"The model {name} is not installed for {engine}; installed: {there}.")
-    return folder / f"{name}.pt" if engine is EngineName.OPENAI_WHISPER else folder
+def model_path(models_dirs: Sequence[Path], engine: EngineName, name: str) -> Path:
+    """What the engine is to load, from the first directory that has it complete.
+
+    Raises ModelError naming the installed models when none has.
+    """
+    for folder in (models_dir / engine / name for models_dir in models_dirs):
+        if (folder / MARKER).exists():
+            return folder / f"{name}.pt" if engine is EngineName.OPENAI_WHISPER else folder
+    there = sorted({found for models_dir in models_dirs for found in installed(models_dir, engine)})
+    raise ModelError(f"The model {name} is not installed for {engine}; installed: {', '.join(there) or 'none'}.")
