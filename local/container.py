@@ -181,10 +181,17 @@ def _make_cgroups(name: str) -> list[Path]:
 
 
 def _remove_cgroups(name: str) -> None:
-    for hierarchy in _hierarchies():
-        for folder, _, _ in os.walk(hierarchy / name, topdown=False):
-            with suppress(OSError):
-                Path(folder).rmdir()
+    """The kernel lets go of a cgroup a moment after its last process."""
+    deadline = time.monotonic() + 3
+    left = [hierarchy / name for hierarchy in _hierarchies()]
+    while left and time.monotonic() < deadline:
+        for top in left:
+            for folder, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):
+                    Path(folder).rmdir()
+        left = [top for top in left if top.exists()]
+        if left:
+            time.sleep(0.1)
 
 
 def _hierarchies() -> list[Path]:
