@@ -48,7 +48,7 @@ class OpsSettings(BaseSettings):
     local_machine: str = Field("process", pattern="^(process|nspawn)$")
 
     database_tls: bool = True
-    database_ca: Path = REPOSITORY / ".local" / "certificates" / "rds-ca.pem"
+    database_ca: Path = REPOSITORY / "ansible" / "roles" / "aws" / "files" / "rds-ca.pem"
 
     @property
     def foundation_stack(self) -> str:
