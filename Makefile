@@ -195,3 +195,5 @@ lock: setup ## Compile requirements/*.in to the locks
 	@cd requirements && for name in processor project emulator chaos awscli image; do \
 	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done
+	@cd requirements && ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options -c project.lock -o torch-needs.lock torch-needs.in

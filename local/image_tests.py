@@ -76,6 +76,7 @@ def _booted(
                 identity=Identity(instance_id, settings.instance_type, baked.image_id, settings.aws_region),
                 credentials=lambda: role_credentials(session, profile, instance_id),
                 tags=dict,
+                user_data=lambda: None,
                 folder=instance_folder,
                 log=lines.append,
                 models_dir=settings.models_dir,

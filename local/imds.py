@@ -47,7 +47,7 @@ def role_credentials(session: boto3.session.Session, profile: str, session_name:
 
 
 class MetadataServer:
-    """`credentials` gives the role's credentials in IMDS's shape, `tags` the instance's; `spot_notice` is a file
+    """`credentials` gives the role's in IMDS's shape, `tags` and `user_data` the instance's; `spot_notice` is a file
     that, once it exists, is served as the Spot interruption notice (rehearsals write it)."""
 
     def __init__(
@@ -56,10 +56,11 @@ class MetadataServer:
         credentials: Callable[[], dict[str, str]],
         spot_notice: Path,
         tags: Callable[[], dict[str, str]] = dict,
+        user_data: Callable[[], str | None] = lambda: None,
         listener: socket.socket | None = None,
     ) -> None:
         self._token = secrets.token_urlsafe(32)
-        handler = self._handler(identity, credentials, spot_notice, tags)
+        handler = self._handler(identity, credentials, spot_notice, tags, user_data)
         if listener is None:
             self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         else:  # a machine with a network of its own has it at its true address
@@ -82,6 +83,7 @@ class MetadataServer:
         credentials: Callable[[], dict[str, str]],
         spot_notice: Path,
         tags: Callable[[], dict[str, str]],
+        user_data: Callable[[], str | None],
     ) -> type[BaseHTTPRequestHandler]:
         token = self._token
         tags_path = "/latest/meta-data/tags/instance/"
@@ -116,6 +118,8 @@ class MetadataServer:
                     self._answer(200, json.dumps(credentials()))
                 elif self.path.startswith(tags_path) and (value := tags().get(self.path.removeprefix(tags_path))):
                     self._answer(200, value)
+                elif self.path.rstrip("/") == "/latest/user-data" and (script := user_data()) is not None:
+                    self._answer(200, script)
                 elif self.path == "/latest/meta-data/spot/instance-action" and spot_notice.exists():
                     self._answer(200, spot_notice.read_text())
                 else:

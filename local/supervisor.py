@@ -5,6 +5,7 @@ Run as `python -m local.supervisor`; the environment says where the cloud is and
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
@@ -99,10 +100,16 @@ class Supervisor:
             identity=Identity(instance_id, instance["InstanceType"], instance["ImageId"], region),
             credentials=lambda: role_credentials(self._session, profile, instance_id),
             tags=lambda: self._tags(instance_id),
+            user_data=lambda: self._user_data(instance_id),
             folder=folder,
             log=LogShipper(self._session.client("logs"), instance_id, folder / "processor.log").line,
             models_dir=self._models_dir,
         )
+
+    def _user_data(self, instance_id: str) -> str | None:
+        found = self._ec2.describe_instance_attribute(InstanceId=instance_id, Attribute="userData")
+        encoded = found.get("UserData", {}).get("Value")
+        return base64.b64decode(encoded).decode(errors="replace") if encoded else None
 
     def _tags(self, instance_id: str) -> dict[str, str]:
         found = self._ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [instance_id]}])["Tags"]

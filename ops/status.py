@@ -32,7 +32,7 @@ _LOOK_BACK = timedelta(minutes=15)
 _SILENT = timedelta(minutes=5)
 _FIRST_TICK = timedelta(minutes=3)
 _OLD = timedelta(hours=1)
-_HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|busy (?P<job>\S+) (?P<percent>\d{1,3})%)")
+_HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|(?P<crashed>crashed)|busy (?P<job>\S+) (?P<percent>\d{1,3})%)")
 _REASON_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
@@ -47,6 +47,8 @@ class Worker(BaseModel):
     job_id: str | None
     progress: int | None
     """Percent of the job in hand, from its row where the database answers."""
+    crashed: bool
+    """It crashed in a loop and its machine stopped; the autoscaler waits half an hour before it tries again."""
     silent: bool
     """The instance runs and the heartbeat is older than five minutes."""
 
@@ -158,6 +160,8 @@ def _problems(
     found: list[str] = []
     if appliance is None:
         found.append("there is no appliance: run `make launch`")
+    elif appliance.worker and appliance.worker.crashed:
+        found.append("the worker crashed in a loop: see `make logs MINUTES=60`, then `make start`")
     elif appliance.worker and appliance.worker.silent:
         found.append("the worker is silent: run `make doctor`")
     if queue.dead:
@@ -210,7 +214,9 @@ def parse_heartbeat(text: str | None) -> Worker | None:
     if match is None or moment is None:
         return None
     percent = int(match["percent"]) if match["percent"] else None
-    return Worker(heartbeat=moment, job_id=match["job"], progress=percent, silent=False)
+    return Worker(
+        heartbeat=moment, job_id=match["job"], progress=percent, crashed=bool(match["crashed"]), silent=False
+    )
 
 
 def _hold(text: str | None, now: datetime) -> HoldNow | None:

@@ -25,6 +25,8 @@ class Config:
     heartbeat_grace: timedelta = timedelta(minutes=5)
     boot_grace: timedelta = timedelta(minutes=5)
     stuck_stopping: timedelta = timedelta(minutes=10)
+    crash_pause: timedelta = timedelta(minutes=30)
+    """A machine whose worker crashed in a loop is tried again after this, not every minute."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ def _decide(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
     if instance.hold and instance.hold.active(snapshot.now):
         return Decision(Action.NONE, _say_hold(instance.hold))
     match instance.state:
+        case "stopped" if snapshot.backlog and _crashed_lately(instance.heartbeat, snapshot.now, config):
+            pause = f"it is tried again {_minutes(config.crash_pause)} min after that"
+            return Decision(
+                Action.NONE, f"the worker crashed in a loop; {pause}; waiting with {_say_backlog(snapshot)}"
+            )
         case "stopped" if snapshot.backlog:
             return Decision(Action.START, f"stopped with {_say_backlog(snapshot)}")
         case "stopped":
@@ -110,7 +117,9 @@ def _stopping(snapshot: Snapshot, instance: Instance, config: Config) -> Decisio
 def _working(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
     backlog = _say_backlog(snapshot)
     if _fresh(instance.heartbeat, snapshot.now, config):
-        return Decision(Action.NONE, f"the worker is alive, with {backlog}")
+        crashed = instance.heartbeat is not None and instance.heartbeat.crashed
+        state = "crashed in a loop, and its machine stops" if crashed else "is alive"
+        return Decision(Action.NONE, f"the worker {state}, with {backlog}")
     restarted = _mark_of_this_run(instance, Condition.RESTARTED)
     booted = restarted.since if restarted else instance.launch_time
     if snapshot.now - booted <= config.boot_grace:
@@ -142,6 +151,10 @@ def _mark_of_this_run(instance: Instance, condition: Condition) -> Mark | None:
     mark = instance.mark
     started = instance.launch_time.replace(microsecond=0)  # marks keep whole seconds
     return mark if mark and mark.condition is condition and mark.since >= started else None
+
+
+def _crashed_lately(heartbeat: Heartbeat | None, now: datetime, config: Config) -> bool:
+    return heartbeat is not None and heartbeat.crashed and abs(now - heartbeat.at) <= config.crash_pause
 
 
 def _fresh(heartbeat: Heartbeat | None, now: datetime, config: Config) -> bool:

@@ -18,7 +18,7 @@ HEARTBEAT_TAG = "classreflect:heartbeat"
 MARK_TAG = "classreflect:autoscaler"
 
 _HOLD = re.compile(r"by=(?P<by>.+);until=(?P<until>[^;]+)")
-_HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|busy (?P<job>\S+) (?P<percent>[0-9]{1,3})%)")
+_HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|(?P<crashed>crashed)|busy (?P<job>\S+) (?P<percent>[0-9]{1,3})%)")
 _MARK = re.compile(r"(?P<condition>idle|stopping|restarted) since=(?P<since>\S+) ticks=(?P<ticks>[0-9]{1,9})")
 
 
@@ -58,6 +58,8 @@ class Heartbeat:
     at: datetime
     job: str | None = None
     percent: int = 0
+    crashed: bool = False
+    """It crashed in a loop, and its machine stopped for that."""
 
 
 def format_time(moment: datetime) -> str:
@@ -93,11 +95,13 @@ def parse_heartbeat(text: str | None) -> Heartbeat | None:
     at = parse_time(match["at"]) if match else None
     if not match or not at:
         return None
-    return Heartbeat(at, match["job"], int(match["percent"] or 0))
+    return Heartbeat(at, match["job"], int(match["percent"] or 0), crashed=bool(match["crashed"]))
 
 
 def format_heartbeat(heartbeat: Heartbeat) -> str:
     at = format_time(heartbeat.at)
+    if heartbeat.crashed:
+        return f"{at} crashed"
     return f"{at} busy {heartbeat.job} {heartbeat.percent}%" if heartbeat.job else f"{at} idle"
 
 

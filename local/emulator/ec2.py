@@ -164,6 +164,7 @@ def complete(folder: Path, pending: float, stopping: float) -> None:
     """
     actions: dict[str, Action] = ec2._ACTION_MAP
     ec2._instance_xml = _with_reason(ec2._instance_xml)
+    actions["DescribeInstanceAttribute"] = _describe_attribute(actions["DescribeInstanceAttribute"])
     actions["RebootInstances"] = _reboot(actions["RebootInstances"], folder)
     actions["RunInstances"] = _run_instances(actions["RunInstances"], pending)
     actions["StartInstances"] = _change(actions["StartInstances"], "stopped", "running", "pending", pending)
@@ -178,6 +179,20 @@ def complete(folder: Path, pending: float, stopping: float) -> None:
     ):
         if name in actions:
             actions[name] = _settled(actions[name])
+
+
+def _describe_attribute(action: Action) -> Action:
+    """ministack keeps an instance's user data, but says that there is none."""
+
+    def describe(params: Params) -> Any:
+        instance = ec2._instances.get(ec2._p(params, "InstanceId"))
+        if instance is None or ec2._p(params, "Attribute") != "userData" or not instance.get("UserData"):
+            return action(params)
+        value = f"<userData><value>{instance['UserData']}</value></userData>"
+        text = f"<instanceId>{instance['InstanceId']}</instanceId>{value}"
+        return ec2._xml(200, "DescribeInstanceAttributeResponse", text)
+
+    return describe
 
 
 def _reboot(action: Action, folder: Path) -> Action:

@@ -19,6 +19,8 @@ class Blueprint:
     """The instance role's, in the metadata service's shape; asked for anew whenever they are wanted."""
     tags: Callable[[], dict[str, str]]
     """The instance's, as EC2 has them now."""
+    user_data: Callable[[], str | None]
+    """What the instance was launched with; None for none."""
     folder: Path
     """This instance's own, kept while it is stopped: its disk, as far as the backend has one."""
     log: Callable[[str], None]

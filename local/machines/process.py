@@ -35,7 +35,9 @@ class ProcessMachine:
         self._folder = blueprint.folder
         notice = self._folder / "spot-notice"
         notice.unlink(missing_ok=True)
-        self._metadata = MetadataServer(blueprint.identity, blueprint.credentials, notice, blueprint.tags)
+        self._metadata = MetadataServer(
+            blueprint.identity, blueprint.credentials, notice, blueprint.tags, blueprint.user_data
+        )
         self._environment = _install(blueprint, self._metadata.endpoint)
         self._unit = Unit([sys.executable, "processor.py"], self._environment, self._folder, blueprint.log)
         self._commands: set[subprocess.Popen[str]] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from datetime import timedelta
 
@@ -60,3 +61,15 @@ def test_a_message_comes_back_when_its_visibility_timeout_lapses(deployed: Conne
     assert again["MessageId"] == first["MessageId"]
     assert again["Attributes"]["ApproximateReceiveCount"] == "2"
     deployed.sqs.delete_queue(QueueUrl=queue)
+
+
+def test_an_instance_has_the_user_data_it_was_launched_with(deployed: Connection) -> None:
+    launched = deployed.ec2.run_instances(
+        MinCount=1, MaxCount=1, ImageId="ami-1", InstanceType="t3.micro", UserData="#!/bin/sh\n"
+    )
+    instance_id = launched["Instances"][0]["InstanceId"]
+    try:
+        found = deployed.ec2.describe_instance_attribute(InstanceId=instance_id, Attribute="userData")
+        assert base64.b64decode(found["UserData"]["Value"]) == b"#!/bin/sh\n"
+    finally:
+        deployed.ec2.terminate_instances(InstanceIds=[instance_id])

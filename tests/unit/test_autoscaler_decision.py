@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,6 +36,7 @@ def ago(minutes: float) -> datetime:
 
 HELD = Hold("anna", NOW + MINUTE)
 FRESH = Heartbeat(ago(1), "job", 40)
+CRASHED = Heartbeat(ago(2), crashed=True)
 STALE = Heartbeat(ago(30), "job", 40)
 NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
 
@@ -54,6 +56,23 @@ NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
         pytest.param(instance("stopped"), 0, 1, 0, Action.START, id="work in flight starts it"),
         pytest.param(instance("stopped"), 0, 0, 1, Action.START, id="delayed work starts it"),
         pytest.param(instance("stopped"), 0, 0, 0, Action.NONE, id="stopped without work stays so"),
+        pytest.param(
+            instance("stopped", heartbeat=CRASHED),
+            9,
+            0,
+            0,
+            Action.NONE,
+            id="after a crash loop it rests, work or not",
+        ),
+        pytest.param(
+            instance("stopped", heartbeat=replace(CRASHED, at=ago(31))),
+            9,
+            0,
+            0,
+            Action.START,
+            id="for half an hour",
+        ),
+        pytest.param(instance(heartbeat=CRASHED), 9, 0, 0, Action.NONE, id="a crashed machine stops by itself"),
         pytest.param(instance("pending"), 9, 0, 0, Action.NONE, id="pending is waited for"),
         pytest.param(instance("shutting-down"), 9, 0, 0, Action.NONE, id="shutting-down is waited for"),
         pytest.param(instance("stopping"), 9, 0, 0, Action.NONE, id="stopping is waited for"),

@@ -47,6 +47,7 @@ def test_a_hold_is_read_back(hold: Hold) -> None:
 def test_a_heartbeat_is_read_back(at: datetime, job: str | None, percent: int) -> None:
     read = parse_heartbeat(format_heartbeat(Heartbeat(at, job, percent)))
     assert read == Heartbeat(at, job, percent if job else 0)
+    assert parse_heartbeat(format_heartbeat(Heartbeat(at, crashed=True))) == Heartbeat(at, crashed=True)
 
 
 @given(st.text())

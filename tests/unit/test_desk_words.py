@@ -27,7 +27,10 @@ def test_desk_and_autoscaler_read_the_same_heartbeat(at: datetime, job: str | No
     text = marks.format_heartbeat(marks.Heartbeat(at, job, percent))
     worker = parse_heartbeat(text)
     assert worker is not None
-    assert (worker.heartbeat, worker.job_id) == (at, job)
+    assert (worker.heartbeat, worker.job_id, worker.crashed) == (at, job, False)
+    crashed = parse_heartbeat(marks.format_heartbeat(marks.Heartbeat(at, crashed=True)))
+    assert crashed is not None
+    assert crashed.crashed
 
 
 @given(st.text())

@@ -49,6 +49,18 @@ def test_the_worker_sees_a_hold_in_the_instances_metadata(tmp_path: Path, monkey
     assert Metadata().hold() is None, "no metadata service"
 
 
+def test_user_data_is_served_where_the_instance_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = Identity("i-1", "c7i.large", "ami-1", "eu-west-1")
+    server = MetadataServer(identity, dict, tmp_path / "notice", user_data=lambda: "#!/bin/sh\necho ü\n")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
+    try:
+        assert (Metadata().user_data or b"").decode() == "#!/bin/sh\necho ü\n"
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_asks_the_worker_to_leave(number: signal.Signals, handlers: None) -> None:
     drain = Drain()

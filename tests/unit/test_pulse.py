@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from autoscaler.marks import parse_heartbeat
 from whisper_processor.drain import Drain
 from whisper_processor.instance import Machine
 from whisper_processor.pulse import Pulse
@@ -90,6 +91,14 @@ def test_the_heartbeat_names_the_job_in_characters_a_tag_can_hold() -> None:
     moment, rest = tags.values[0].split(" ", 1)
     assert rest == "busy job_1/_ 40%"
     assert abs((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()) < 60
+
+
+def test_a_crash_loop_is_told_in_the_heartbeats_place() -> None:
+    tags = Tags()
+    Machine(cast("object", tags), "i-1").crashed()  # type: ignore[arg-type]
+    told = parse_heartbeat(tags.values[0])
+    assert told is not None
+    assert told.crashed
 
 
 def test_a_loop_that_hangs_is_not_vouched_for() -> None:

@@ -58,13 +58,21 @@ class Machine:
 
     def heartbeat(self, job_id: str | None, percent: int) -> None:
         """Tell the autoscaler in one tag, which it reads with the state it asks for anyway."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = _now()
         # A job's id is the backend's: what a tag cannot hold, or would split it, is replaced.
         job = re.sub(r"[^A-Za-z0-9+\-=._:/@]", "_", job_id) if job_id else None
         self._tag(HEARTBEAT_TAG, f"{now} busy {job} {percent}%" if job else f"{now} idle")
+
+    def crashed(self) -> None:
+        """Say that the worker crashed in a loop: the autoscaler then leaves the instance stopped for a while."""
+        self._tag(HEARTBEAT_TAG, f"{_now()} crashed")
 
     def stop(self) -> None:
         self._client.stop_instances(InstanceIds=[self.instance_id])
 
     def _tag(self, key: str, value: str) -> None:
         self._client.create_tags(Resources=[self.instance_id], Tags=[{"Key": key, "Value": value[:256]}])
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

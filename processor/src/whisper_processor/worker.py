@@ -93,6 +93,7 @@ class Worker:
         """Work until the queue stayed empty for `empty_polls` polls, or drained. True: nothing left to do."""
         empty = failures = 0
         log.info("polling_started", wait_seconds=self._settings.poll_wait_seconds)
+        self._pulse.say("polling")
         try:
             while not self._drain.requested:
                 self._pulse.beat()
