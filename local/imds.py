@@ -47,8 +47,8 @@ def role_credentials(session: boto3.session.Session, profile: str, session_name:
 
 
 class MetadataServer:
-    """`credentials` gives the role's in IMDS's shape, `tags` and `user_data` the instance's; `spot_notice` is a file
-    that, once it exists, is served as the Spot interruption notice (rehearsals write it)."""
+    """`credentials` gives the role's in IMDS's shape, `tags` and `user_data` the instance's. `spot_notice` is a
+    file that, once it exists, is served as the Spot interruption notice (rehearsals write it)."""
 
     def __init__(
         self,
