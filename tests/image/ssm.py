@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 _TIMEOUT_SECONDS = 300
+_MOST_OUTPUT = 24_000  # characters that GetCommandInvocation returns
 _ENDED = {"Success", "Failed", "TimedOut", "Cancelled"}
 
 
@@ -40,6 +41,8 @@ class SsmBackend(BaseBackend):
                     raise
             else:
                 if found["Status"] in _ENDED:
+                    if len(found["StandardOutputContent"]) >= _MOST_OUTPUT:
+                        raise ValueError(f"SSM cuts off what a command prints, and this one prints more: {script}")
                     return self.result(
                         found["ResponseCode"],
                         self.encode(script),
