@@ -1,76 +1,44 @@
-"""The decision table: one pure function from what is seen to what to do."""
+"""The decision table: one pure function from what is seen to what to do.
+
+`decide()` is the only door: with one machine it starts, stops and restarts (here), with a fleet it scales out
+(`autoscaler.fleet`). The planner calls it too.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 
-from autoscaler.marks import Condition, Heartbeat, Hold, Mark, format_time
+from autoscaler.fleet import decide_fleet
+from autoscaler.marks import Condition, Heartbeat, Mark, format_time
+from autoscaler.sight import (
+    Action,
+    CapacityMode,
+    Config,
+    Decision,
+    Group,
+    Instance,
+    Snapshot,
+    say_backlog,
+    say_hold,
+    whole_minutes,
+)
 
-
-class Action(StrEnum):
-    NONE = "none"
-    START = "start"
-    STOP = "stop"
-    RESTART = "restart"
-    FORCE_STOP = "force_stop"
-    ALARM = "alarm"
-
-
-@dataclass(frozen=True)
-class Config:
-    idle_ticks: int = 5
-    min_uptime: timedelta = timedelta(minutes=3)
-    heartbeat_grace: timedelta = timedelta(minutes=5)
-    boot_grace: timedelta = timedelta(minutes=5)
-    stuck_stopping: timedelta = timedelta(minutes=10)
-    crash_pause: timedelta = timedelta(minutes=30)
-    """A machine whose worker crashed in a loop is tried again after this, not every minute."""
-
-
-@dataclass(frozen=True)
-class Instance:
-    id: str
-    state: str
-    launch_time: datetime
-    """EC2 renews it at each start, not at a reboot."""
-    hold: Hold | None = None
-    heartbeat: Heartbeat | None = None
-    mark: Mark | None = None
-    others: int = 0
-    """How many older instances carry the same role tag."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    now: datetime
-    instance: Instance | None
-    visible: int = 0
-    in_flight: int = 0
-    delayed: int = 0
-    upload_event: bool = False
-
-    @property
-    def backlog(self) -> int:
-        """Work known of. In-flight messages count: without them a busy worker would be stopped.
-
-        The backend sends its message after the upload, so an upload counts as one while the queue is empty.
-        """
-        queued = self.visible + self.in_flight + self.delayed
-        return queued or int(self.upload_event)
-
-
-@dataclass(frozen=True)
-class Decision:
-    action: Action
-    reason: str
-    mark: Mark | None = None
-    """What the instance's mark should say from now on; None: no mark."""
+__all__ = [
+    "Action",
+    "CapacityMode",
+    "Config",
+    "Decision",
+    "Group",
+    "Instance",
+    "Snapshot",
+    "decide",
+]
 
 
 def decide(snapshot: Snapshot, config: Config) -> Decision:
     """Say what to do. First match wins; a transitional state is only ever acted on by a force stop."""
+    if config.capacity_mode is CapacityMode.FLEET:
+        return decide_fleet(snapshot, config)
     instance = snapshot.instance
     if instance is None:
         return Decision(Action.ALARM, "no instance carries the processor's role tag")
@@ -83,15 +51,15 @@ def decide(snapshot: Snapshot, config: Config) -> Decision:
 
 def _decide(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:  # noqa: PLR0911 - a row each
     if instance.hold and instance.hold.active(snapshot.now):
-        return Decision(Action.NONE, _say_hold(instance.hold))
+        return Decision(Action.NONE, say_hold(instance.hold))
     match instance.state:
         case "stopped" if snapshot.backlog and _crashed_lately(instance.heartbeat, snapshot.now, config):
-            pause = f"it is tried again {_minutes(config.crash_pause)} min after that"
+            pause = f"it is tried again {whole_minutes(config.crash_pause)} min after that"
             return Decision(
-                Action.NONE, f"the worker crashed in a loop; {pause}; waiting with {_say_backlog(snapshot)}"
+                Action.NONE, f"the worker crashed in a loop; {pause}; waiting with {say_backlog(snapshot)}"
             )
         case "stopped" if snapshot.backlog:
-            return Decision(Action.START, f"stopped with {_say_backlog(snapshot)}")
+            return Decision(Action.START, f"stopped with {say_backlog(snapshot)}")
         case "stopped":
             return Decision(Action.NONE, "stopped, and nothing to do")
         case "stopping":
@@ -110,12 +78,12 @@ def _stopping(snapshot: Snapshot, instance: Instance, config: Config) -> Decisio
     mark = _mark_of_this_run(instance, Condition.STOPPING) or Mark(Condition.STOPPING, snapshot.now)
     for_ = snapshot.now - mark.since
     if for_ > config.stuck_stopping:
-        return Decision(Action.FORCE_STOP, f"stuck in stopping for {_minutes(for_)} min", mark)
+        return Decision(Action.FORCE_STOP, f"stuck in stopping for {whole_minutes(for_)} min", mark)
     return Decision(Action.NONE, "waiting: the instance is stopping", mark)
 
 
 def _working(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
-    backlog = _say_backlog(snapshot)
+    backlog = say_backlog(snapshot)
     if _fresh(instance.heartbeat, snapshot.now, config):
         crashed = instance.heartbeat is not None and instance.heartbeat.crashed
         state = "crashed in a loop, and its machine stops" if crashed else "is alive"
@@ -142,7 +110,7 @@ def _idle(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
     mark = Mark(Condition.IDLE, seen.since if seen else snapshot.now, ticks)
     uptime = snapshot.now - instance.launch_time
     if ticks >= config.idle_ticks and uptime >= config.min_uptime:
-        return Decision(Action.STOP, f"idle for {ticks} ticks in a row, up {_minutes(uptime)} min", mark)
+        return Decision(Action.STOP, f"idle for {ticks} ticks in a row, up {whole_minutes(uptime)} min", mark)
     return Decision(Action.NONE, f"idle, tick {ticks} of {config.idle_ticks}", mark)
 
 
@@ -160,18 +128,3 @@ def _crashed_lately(heartbeat: Heartbeat | None, now: datetime, config: Config) 
 def _fresh(heartbeat: Heartbeat | None, now: datetime, config: Config) -> bool:
     """A heartbeat far in the future is no better than an old one: it would stay fresh for ever."""
     return heartbeat is not None and abs(now - heartbeat.at) <= config.heartbeat_grace
-
-
-def _say_hold(hold: Hold) -> str:
-    if hold.until is None:
-        return f"held; the hold tag is malformed and honoured until removed: {hold.by!r}"
-    return f"held by {hold.by} until {format_time(hold.until)}"
-
-
-def _say_backlog(snapshot: Snapshot) -> str:
-    queued = f"visible {snapshot.visible}, in flight {snapshot.in_flight}, delayed {snapshot.delayed}"
-    return f"backlog {snapshot.backlog} ({queued}{', upload' if snapshot.upload_event else ''})"
-
-
-def _minutes(span: timedelta) -> int:
-    return int(span.total_seconds() // 60)
