@@ -24,6 +24,7 @@ YES ?=
 LOSE_QUEUE ?=
 FORCE ?=
 HOSTS ?=
+VERSION ?=
 
 VENV := .venv/bin
 OPS := $(VENV)/python -m ops
@@ -31,7 +32,7 @@ LOCAL := $(VENV)/python -m local
 SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
 IMAGE_VENV := .local/image-venv/bin
 
-.PHONY: help setup setup-tests demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda deploy-config \
+.PHONY: help setup setup-tests demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda rollback-lambda deploy-config \
         launch migrate models publish-model setup-image validate-image ami image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold release queue dlq redrive logs \
         session run-processor alarms dashboard doctor destroy
@@ -68,8 +69,11 @@ deploy: deploy-infra migrate deploy-lambda deploy-config launch ## All of the fo
 deploy-infra: setup ## Bucket, queues, roles, launch template
 	@$(OPS) deploy-infra
 
-deploy-lambda: setup ## The autoscaler, its rule, alarms and dashboard
+deploy-lambda: setup ## The autoscaler: a new version ticks once a dry run of it has succeeded
 	@$(OPS) deploy-lambda
+
+rollback-lambda: setup ## The autoscaler's version before, or VERSION=…, ticks again
+	@$(OPS) rollback-lambda $(if $(VERSION),--version "$(VERSION)")
 
 deploy-config: setup ## The appliance's settings of .env
 	@$(OPS) deploy-config

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local.cloud import LocalCloud
-from ops import appliance, deploy, lessons, migrate, screen
+from ops import appliance, autoscaler_release, deploy, lessons, migrate, screen
 from ops.__main__ import submit_with_progress, watch_with_progress
 from ops.connection import Connection
 from ops.cost import cost_usd, hourly_price
@@ -39,7 +39,7 @@ def demo(cloud: LocalCloud, file: Path) -> None:
     deploy.deploy_infra(aws, screen.say)
     migrate.migrate(aws.database())
     screen.say("tables of the database are up to date")
-    deploy.deploy_lambda(aws, screen.say)
+    autoscaler_release.deploy(aws, screen.say)
     deploy.deploy_config(aws, deploy.appliance_settings() | _SHORT_POLLS, screen.say)
     screen.say("(polls of 2 s instead of 20 s, for the demo only; `make deploy` sets them back)")
     deploy.launch(aws, screen.say)

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from ops import (
     alarms,
     appliance,
+    autoscaler_release,
     dashboard,
     dead_letters,
     deploy,
@@ -68,8 +69,16 @@ def deploy_infra() -> None:
 
 @app.command("deploy-lambda")
 def deploy_lambda() -> None:
-    """Pack the autoscaler and create or update its stack."""
-    deploy.deploy_lambda(connect(), screen.say)
+    """Deploy the autoscaler's stack; a new version of the function ticks once a dry run of it has succeeded."""
+    autoscaler_release.deploy(connect(), screen.say)
+
+
+@app.command("rollback-lambda")
+def rollback_lambda(
+    version: Annotated[str, typer.Option(help="a version's number; empty: the one before the live one")] = "",
+) -> None:
+    """Let an earlier version of the autoscaler tick again, after a dry run of it."""
+    autoscaler_release.rollback(connect(), version, screen.say)
 
 
 @app.command("deploy-config")

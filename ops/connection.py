@@ -111,6 +111,10 @@ class Connection:
             self._outputs[stack] = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
         return self._outputs[stack]
 
+    def forget_outputs(self, stack: str) -> None:
+        """Ask for them anew: the stack has changed."""
+        self._outputs.pop(stack, None)
+
     def find_instance(self) -> InstanceTypeDef | None:
         """The newest instance that is not terminated and carries the processor's tag."""
         answer = self.ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])

@@ -1,10 +1,9 @@
-"""Deploy what the cloud needs: foundation, autoscaler, the appliance's settings, the appliance itself."""
+"""Deploy what the cloud needs: foundation, the appliance's settings, the appliance itself."""
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 from dotenv import dotenv_values
@@ -12,21 +11,14 @@ from pydantic import ValidationError
 
 from ops import image
 from ops.connection import Connection
-from ops.cost import hourly_price
 from ops.errors import OpsError
-from ops.lambda_zip import key_of, pack
-from ops.settings import REPOSITORY, Cloud
+from ops.settings import REPOSITORY
 from ops.stacks import deploy_stack
-from whisper_processor.contracts import AUDIO_PREFIX, PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
+from whisper_processor.contracts import PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
 from whisper_processor.settings import Settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import LambdaFunctionConfigurationTypeDef, NotificationConfigurationTypeDef
 
 Say = Callable[[str], None]
 
-_SHARED_OUTPUTS = ("BucketName", "QueueUrl", "QueueArn", "QueueName", "DlqName", "AlarmTopicArn")
-_NOTIFICATION_ID = "classreflect-whisper-upload"
 ALARM_PREFIX = "classreflect-whisper-"
 STATUS_CHECK_ALARM = f"{ALARM_PREFIX}status-check"
 # What the foundation stack writes, or what only the machine itself can know.
@@ -58,59 +50,6 @@ def _default_vpc(cloud: Connection) -> str:
     for vpc in cloud.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]:
         return vpc["VpcId"]
     raise OpsError("this account has no default VPC: set VPC_ID in .env")
-
-
-def deploy_lambda(cloud: Connection, say: Say) -> None:
-    foundation = cloud.foundation
-    settings = cloud.settings
-    archive = pack()
-    key = key_of(archive)
-    cloud.s3.put_object(Bucket=foundation["BucketName"], Key=key, Body=archive)
-    budget = settings.monthly_budget_usd
-    if budget and settings.cloud is Cloud.LOCAL:
-        say("the local cloud knows no budgets: MONTHLY_BUDGET_USD is left out")
-        budget = 0
-    parameters = {
-        "DryRun": str(settings.autoscaler_dry_run).lower(),
-        "MonthlyBudgetUsd": f"{budget:g}",
-        "HourlyPriceUsd": f"{hourly_price(settings.instance_type):g}",
-        "CodeBucket": foundation["BucketName"],
-        "CodeKey": key,
-        **{name: foundation[name] for name in _SHARED_OUTPUTS},
-    }
-    template = REPOSITORY / "infra" / "autoscaler.yaml"
-    deploy_stack(cloud, cloud.settings.autoscaler_stack, template, parameters, say)
-    _notify_on_upload(cloud, foundation["BucketName"], cloud.autoscaler["FunctionArn"])
-    say("uploads start the autoscaler at once; its rule runs every minute")
-
-
-def _notify_on_upload(cloud: Connection, bucket: str, function_arn: str) -> None:
-    """Add our notification to those the bucket has; the bucket may be the backend's."""
-    ours: LambdaFunctionConfigurationTypeDef = {
-        "Id": _NOTIFICATION_ID,
-        "LambdaFunctionArn": function_arn,
-        "Events": ["s3:ObjectCreated:*"],
-        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": AUDIO_PREFIX}]}},
-    }
-    _replace_notification(cloud, bucket, [ours])
-
-
-def end_notification(cloud: Connection, bucket: str) -> None:
-    """Take our notification from the bucket and leave all others."""
-    _replace_notification(cloud, bucket, [])
-
-
-def _replace_notification(cloud: Connection, bucket: str, ours: list[LambdaFunctionConfigurationTypeDef]) -> None:
-    present = cloud.s3.get_bucket_notification_configuration(Bucket=bucket)
-    others = [c for c in present.get("LambdaFunctionConfigurations", []) if c.get("Id") != _NOTIFICATION_ID]
-    wanted: NotificationConfigurationTypeDef = {
-        "LambdaFunctionConfigurations": [*others, *ours],
-        "QueueConfigurations": present.get("QueueConfigurations", []),
-        "TopicConfigurations": present.get("TopicConfigurations", []),
-    }
-    if "EventBridgeConfiguration" in present:
-        wanted["EventBridgeConfiguration"] = present["EventBridgeConfiguration"]
-    cloud.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)
 
 
 def appliance_settings() -> dict[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
+from ops.autoscaler_release import end_notification
 from ops.connection import Connection
-from ops.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM, end_notification
+from ops.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM
 from ops.errors import OpsError
 from ops.stacks import delete_stack
 from ops.status import read_queue

@@ -114,6 +114,8 @@ class _Visit:
         return f"{self._cloud.settings.foundation_stack} and {self._cloud.settings.autoscaler_stack}"
 
     def rule(self) -> str:
+        if "RuleName" not in self._cloud.autoscaler:
+            raise Wrong("no version of the autoscaler is live", "make deploy-lambda")
         name = self._cloud.autoscaler["RuleName"].rsplit("/", 1)[-1]
         rule = self._cloud.events.describe_rule(Name=name)
         if rule["State"] != "ENABLED":
@@ -136,7 +138,7 @@ class _Visit:
         return f"{decision.action}, {decision.age_seconds:.0f} s ago: {decision.reason}"
 
     def notification(self) -> str:
-        bucket, arn = self._cloud.foundation["BucketName"], self._cloud.autoscaler["FunctionArn"]
+        bucket, arn = self._cloud.foundation["BucketName"], self._cloud.autoscaler.get("LiveArn")
         found = self._cloud.s3.get_bucket_notification_configuration(Bucket=bucket)
         if arn not in {c["LambdaFunctionArn"] for c in found.get("LambdaFunctionConfigurations", [])}:
             raise Wrong(f"{bucket} does not tell the autoscaler of uploads", "make deploy-lambda")

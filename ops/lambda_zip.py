@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ops.settings import REPOSITORY
 
+PREFIX = "scripts/autoscaler-"
 AUTOSCALER = REPOSITORY / "lambda" / "autoscaler"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: no clock in the bytes
 
@@ -27,4 +28,4 @@ def pack(package: Path = AUTOSCALER) -> bytes:
 
 def key_of(archive: bytes) -> str:
     """Named by its content, so that CloudFormation sees a change exactly when there is one."""
-    return f"scripts/autoscaler-{hashlib.sha256(archive).hexdigest()[:16]}.zip"
+    return f"{PREFIX}{hashlib.sha256(archive).hexdigest()[:16]}.zip"

@@ -73,6 +73,7 @@ def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
         yield "appliance", "none"
     version = status.version
     yield "processor", f"wanted {version.wanted or 'none set'}, installed {version.installed or 'not said yet'}"
+    yield "autoscaler", version.autoscaler or "no version is live: run `make deploy-lambda`"
     decision = status.decision
     yield (
         "last decision",

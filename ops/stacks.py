@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, WaiterError
 
@@ -22,7 +22,7 @@ def deploy_stack(
 ) -> None:
     """Create or update; a stack with nothing to change is left as it is. Raises OpsError with the reason."""
     client = cloud.cloudformation
-    arguments = {
+    arguments: dict[str, Any] = {
         "StackName": name,
         "TemplateBody": template.read_text(),
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
@@ -34,12 +34,39 @@ def deploy_stack(
         delete_stack(cloud, name, say)
         status = None
     exists = status is not None
+    _change(cloud, name, client.update_stack if exists else client.create_stack, arguments, say, exists=exists)
+
+
+def change_parameters(
+    cloud: Connection, name: str, changed: Mapping[str, str], say: Callable[[str], None]
+) -> None:
+    """Update a stack that exists in nothing but these parameters. Raises OpsError with the reason."""
+    present = cloud.cloudformation.describe_stacks(StackName=name)["Stacks"][0].get("Parameters", [])
+    kept = [p["ParameterKey"] for p in present if p["ParameterKey"] not in changed]
+    arguments = {
+        "StackName": name,
+        "UsePreviousTemplate": True,
+        "Parameters": [
+            *({"ParameterKey": key, "UsePreviousValue": True} for key in kept),
+            *({"ParameterKey": key, "ParameterValue": value} for key, value in changed.items()),
+        ],
+        "Capabilities": ["CAPABILITY_NAMED_IAM"],
+    }
+    _change(cloud, name, cloud.cloudformation.update_stack, arguments, say, exists=True)
+
+
+def _change(
+    cloud: Connection,
+    name: str,
+    action: Callable[..., object],
+    arguments: Mapping[str, Any],
+    say: Callable[[str], None],
+    *,
+    exists: bool,
+) -> None:
     try:
-        if exists:
-            client.update_stack(**arguments)  # type: ignore[arg-type]
-        else:
-            client.create_stack(**arguments)  # type: ignore[arg-type]
-        waiter = client.get_waiter("stack_update_complete" if exists else "stack_create_complete")
+        action(**arguments)
+        waiter = cloud.cloudformation.get_waiter("stack_update_complete" if exists else "stack_create_complete")
         waiter.wait(StackName=name, WaiterConfig=_WAIT)
     except ClientError as error:
         if "No updates are to be performed" in str(error):
@@ -48,6 +75,8 @@ def deploy_stack(
         raise OpsError(f"stack {name} was refused: {error.response['Error']['Message']}") from error
     except WaiterError as error:
         raise OpsError(f"stack {name} failed: {_first_failure(cloud, name)}") from error
+    finally:
+        cloud.forget_outputs(name)
     say(f"{name}: {'updated' if exists else 'created'}")
 
 

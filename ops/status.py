@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
 from ops import alarms, metrics
+from ops.autoscaler_release import live_version
 from ops.connection import Connection
 from ops.cost import Estimate, month_to_date
 from ops.errors import OpsError
@@ -70,6 +71,8 @@ class Version(BaseModel):
     wanted: str | None
     installed: str | None
     """What the worker said at its last start."""
+    autoscaler: str | None
+    """The version of the function that ticks, and the revision it was published from."""
 
 
 class Queue(BaseModel):
@@ -143,7 +146,11 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
         appliance=appliance,
         queue=queue,
         decision=decision,
-        version=Version(wanted=_wanted(cloud), installed=tags.get(PROCESSOR_TAG)),
+        version=Version(
+            wanted=_wanted(cloud),
+            installed=tags.get(PROCESSOR_TAG),
+            autoscaler=str(live) if (live := live_version(cloud)) else None,
+        ),
         jobs=jobs,
         month_to_date=month_to_date(
             cloud,

@@ -13,7 +13,7 @@ import pytest
 
 from local.cloud import LocalCloud
 from local.mariadb import MariaDB
-from ops import appliance, deploy, machine, migrate
+from ops import appliance, autoscaler_release, deploy, machine, migrate
 from ops.connection import Connection
 from ops.settings import REPOSITORY, Cloud, OpsSettings
 from whisper_processor import models
@@ -73,7 +73,7 @@ def deploy_all(aws: Connection) -> None:
     """The whole system, its instance stopped."""
     deploy.deploy_infra(aws, quiet)
     migrate.migrate(aws.database())
-    deploy.deploy_lambda(aws, quiet)
+    autoscaler_release.deploy(aws, quiet)
     deploy.deploy_config(aws, SHORT_POLLS, quiet)
     deploy.launch(aws, quiet)
     appliance.wait_for(aws, "stopped", 120)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import alarms, appliance, dashboard, deploy, destroy, doctor, lessons, machine, status
+from ops import alarms, appliance, autoscaler_release, dashboard, deploy, destroy, doctor, lessons, machine, status
 from ops.connection import Connection
 from ops.doctor import Verdict
 from ops.errors import OpsError
@@ -244,13 +244,11 @@ def test_after_that_what_exists_is_adopted_and_keeps_its_own_settings(desk: Conn
     existing = {"existing_bucket_name": bucket, "existing_queue_arn": arn, "existing_queue_url": queue}
     aws = Connection(desk.settings.model_copy(update=existing))
     deploy.deploy_infra(aws, quiet)
-    deploy.deploy_lambda(aws, quiet)
+    autoscaler_release.deploy(aws, quiet)
     assert (aws.foundation["BucketName"], aws.foundation["QueueUrl"]) == (bucket, queue)
     found = desk.s3.get_bucket_notification_configuration(Bucket=bucket)
     assert [c["Id"] for c in found["QueueConfigurations"]] == ["theirs"]
-    assert [c["LambdaFunctionArn"] for c in found["LambdaFunctionConfigurations"]] == [
-        aws.autoscaler["FunctionArn"]
-    ]
+    assert [c["LambdaFunctionArn"] for c in found["LambdaFunctionConfigurations"]] == [aws.autoscaler["LiveArn"]]
     destroy.destroy(aws, quiet)
     found = desk.s3.get_bucket_notification_configuration(Bucket=bucket)
     assert [c["Id"] for c in found["QueueConfigurations"]] == ["theirs"]

@@ -19,6 +19,7 @@ CLOUDLESS = {"models", "validate-image", "verify-baked"}
 AWS_ONLY = {"ami"}
 NEED_STACK = [
     "deploy-lambda",
+    "rollback-lambda",
     "launch",
     "submit",
     "status",
