@@ -19,6 +19,14 @@ JSON ?=
 FOLLOW ?=
 DRY_RUN ?=
 SEED ?= 1
+SCHOOLS ?=
+LESSONS ?=
+DAYS ?=
+HOLIDAYS ?=
+TRACE ?=
+TARGET ?=
+MAXIMUM ?=
+EXACT ?=
 PART ?=
 YES ?=
 LOSE_QUEUE ?=
@@ -32,10 +40,11 @@ LOCAL := $(VENV)/python -m local
 SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
 IMAGE_VENV := .local/image-venv/bin
 
-.PHONY: help setup setup-tests demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda rollback-lambda deploy-config \
+.PHONY: help setup setup-tests setup-planner demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda \
+        rollback-lambda deploy-config \
         launch migrate models publish-model setup-image validate-image ami image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold release queue dlq redrive logs \
-        session run-processor alarms dashboard doctor destroy
+        session run-processor alarms dashboard doctor destroy plan
 
 ##@ First
 help: ## Show this help
@@ -157,6 +166,13 @@ alarms: setup ## Each alarm's state and what to do; exit code 1 when one fires
 dashboard: setup ## The dashboard's numbers; on AWS its address too
 	@$(OPS) dashboard
 
+##@ Plan (docs/planner.md)
+plan: setup-planner ## What it will cost and how long lessons wait: SCHOOLS=50 [LESSONS=… DAYS=7 TARGET=15 | TRACE=file.csv]
+	@PYTHONPATH=lambda $(VENV)/python -m planner --seed $(SEED) \
+	  $(if $(SCHOOLS),--schools $(SCHOOLS)) $(if $(LESSONS),--lessons $(LESSONS)) $(if $(DAYS),--days $(DAYS)) \
+	  $(if $(HOLIDAYS),--holidays $(HOLIDAYS)) $(if $(TRACE),--trace "$(TRACE)") $(if $(TARGET),--target $(TARGET)) \
+	  $(if $(MAXIMUM),--maximum $(MAXIMUM)) $(if $(EXACT),--exact)
+
 ##@ Trouble (docs/operations.md)
 doctor: setup ## What is wrong, and the command that mends it
 	@$(OPS) doctor
@@ -180,6 +196,9 @@ setup-tests:
 setup-image:
 	@$(PYTHON) ops/bootstrap.py --image
 
+setup-planner:
+	@$(PYTHON) ops/bootstrap.py --planner
+
 lint: setup-tests ## ruff, mypy, yamllint, shellcheck, cfn-lint, ansible-lint, packer
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
@@ -201,3 +220,5 @@ lock: setup ## Compile requirements/*.in to the locks
 	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done
 	@cd requirements && ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 	  --no-emit-find-links --no-emit-options -c project.lock -o torch-needs.lock torch-needs.in
+	@cd requirements && ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
+	  --no-emit-find-links --no-emit-options -c project.lock -o planner.lock planner.in

@@ -1,7 +1,7 @@
 """Install what a fresh machine lacks. Runs before there is a venv, so it uses the standard library only.
 
 `python3.11 ops/bootstrap.py` sets up the demo; `--tests` adds what the tests need (torch, the linters), `--image`
-what bakes and boots the appliance's image.
+what bakes and boots the appliance's image, `--planner` what `make plan` needs.
 What is already in place is left alone, so it runs in an instant the second time.
 """
 
@@ -68,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", action="store_true", help="also install what the tests need")
     parser.add_argument("--image", action="store_true", help="also install what bakes and boots the image")
+    parser.add_argument("--planner", action="store_true", help="also install what the planner needs")
     options = parser.parse_args()
     tests, image = options.tests, options.image
     try:
@@ -77,6 +78,8 @@ def main() -> int:
         install_apart("emulator", "the AWS emulator")
         if tests or image:  # baking converts the reference engine's model where its host is out of reach
             install_reference_engine()
+        if tests or options.planner:
+            install_planner()
         if tests:
             install_apart("awscli", "the AWS CLI")
             install_apart("chaos", "the fault proxy of tests/chaos")
@@ -137,6 +140,16 @@ def install_apart(name: str, what: str) -> None:
     pip = _make_venv(folder)
     _run(f"{what} (.local/{folder.name})", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
     _remember(folder, name, sources)
+
+
+def install_planner() -> None:
+    """Into .venv as well: the planner calls the project's own code. Its lock is compiled to fit project.lock."""
+    sources = [REQUIREMENTS / "planner.lock"]
+    if _up_to_date(VENV, "planner", sources):
+        return
+    pip = _make_venv(VENV)
+    _run("simulation and plots (.venv)", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
+    _remember(VENV, "planner", sources)
 
 
 def install_reference_engine() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from whisper_processor.contracts import METRICS_NAMESPACE
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, VolumeTypeDef
 
-_HOURS_A_MONTH = 730
+HOURS_A_MONTH = 730
 _RUNNING = metrics.Metric(METRICS_NAMESPACE, "InstanceRunning", {})
 
 
@@ -43,6 +44,10 @@ def cost_usd(seconds: float, instance_type: str) -> float:
     return max(60.0, seconds) / 3600 * hourly_price(instance_type)
 
 
+def disk_usd_per_gib_month() -> float:
+    return float(_prices()["gp3_usd_per_gib_month"])
+
+
 def month_to_date(cloud: Connection, instance_type: str, instance_id: str | None, now: datetime) -> Estimate:
     """From the autoscaler's own metric, which has a sample a minute, so it knows of no minute before its deploy.
 
@@ -56,7 +61,7 @@ def month_to_date(cloud: Connection, instance_type: str, instance_id: str | None
     )
     volumes = _volumes(cloud, instance_id) if instance_id else []
     gib_hours = sum(v["Size"] * ((now - max(month, v["CreateTime"])) / hour) for v in volumes)
-    disk = max(0.0, gib_hours) / _HOURS_A_MONTH * float(_prices()["gp3_usd_per_gib_month"])
+    disk = max(0.0, gib_hours) / HOURS_A_MONTH * disk_usd_per_gib_month()
     return Estimate(
         usd=round(hours * hourly_price(instance_type) + disk, 4),
         hours_up=round(hours, 2),
@@ -70,5 +75,6 @@ def _volumes(cloud: Connection, instance_id: str) -> list[VolumeTypeDef]:
     return cloud.ec2.describe_volumes(Filters=attached)["Volumes"]
 
 
+@cache
 def _prices() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name("prices.toml").read_text())

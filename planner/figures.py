@@ -1,0 +1,157 @@
+"""The numbers a plan rests on: what was measured, what is assumed, what AWS asks for it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ops.cost import hourly_price
+from ops.errors import OpsError
+from ops.settings import REPOSITORY
+from whisper_processor.settings import Settings
+
+MEASURED = REPOSITORY / "bench" / "measured.toml"
+ASSUMPTIONS = Path(__file__).with_name("assumptions.toml")
+_FOUNDATION = REPOSITORY / "infra" / "foundation.yaml"
+
+
+class _Figures(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+_F = TypeVar("_F", bound=_Figures)
+
+
+class Engine(_Figures):
+    """Measured. A lesson takes `overhead_seconds` + `real_time_factor` x its audio's seconds."""
+
+    real_time_factor: float = Field(gt=0)
+    overhead_seconds: float = Field(ge=0)
+    model_load_seconds: float = Field(ge=0)
+    """Once after each start of the worker, with its first lesson."""
+
+
+class Appliance(_Figures):
+    start_to_first_poll_seconds: float = Field(ge=0)
+
+
+class Ec2(_Figures):
+    start_seconds: float = Field(ge=0)
+    launch_seconds: float = Field(ge=0)
+    pending_seconds: float = Field(ge=0)
+    group_seconds: float = Field(ge=0)
+    stop_seconds: float = Field(ge=0)
+    boot_spread: float = Field(ge=0, lt=1)
+
+
+class Spot(_Figures):
+    price_share: float = Field(gt=0, le=1)
+    interruptions_per_hour: float = Field(ge=0)
+    interruptions_per_hour_several: float = Field(ge=0)
+    notice_seconds: float = Field(ge=0)
+
+
+class Month(_Figures):
+    days: float = Field(gt=0)
+    school_days: float = Field(gt=0)
+
+
+class MachineType(_Figures):
+    vcpus: int = Field(gt=0)
+    speed: float = Field(gt=0)
+
+
+class _Measured(_Figures):
+    engines: dict[str, Engine]
+    appliance: Appliance
+
+
+class _Assumed(_Figures):
+    ec2: Ec2
+    spot: Spot
+    month: Month
+    types: dict[str, MachineType]
+
+
+@dataclass(frozen=True)
+class Polling:
+    """The worker's settings that decide when it leaves and what it gives back."""
+
+    wait_seconds: float
+    empty_polls: int
+    drain_seconds: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    engines: dict[str, Engine]
+    appliance: Appliance
+    ec2: Ec2
+    spot: Spot
+    month: Month
+    types: dict[str, MachineType]
+    polling: Polling
+    disk_gib: int
+
+    def engine(self, name: str) -> Engine:
+        if name not in self.engines:
+            raise OpsError(f"{MEASURED.name} has no figures of the engine {name}: run `make bench`")
+        return self.engines[name]
+
+    def machine_type(self, name: str) -> MachineType:
+        hourly_price(name)
+        if name not in self.types:
+            raise OpsError(
+                f"planner/{ASSUMPTIONS.name} says nothing of {name}; it has {', '.join(sorted(self.types))}"
+            )
+        return self.types[name]
+
+    def boot_seconds(self, *, new: bool) -> float:
+        """From asking for a machine to its worker's first poll, on average."""
+        ours = self.ec2.launch_seconds + self.ec2.group_seconds if new else self.ec2.start_seconds
+        return ours + self.appliance.start_to_first_poll_seconds
+
+
+def load(measured: Path = MEASURED, assumptions: Path = ASSUMPTIONS) -> Figures:
+    """Raises OpsError naming the file and the figure that is wrong."""
+    found = _read(measured, _Measured)
+    assumed = _read(assumptions, _Assumed)
+    settings = Settings.model_fields
+    return Figures(
+        engines=found.engines,
+        appliance=found.appliance,
+        ec2=assumed.ec2,
+        spot=assumed.spot,
+        month=assumed.month,
+        types=assumed.types,
+        polling=Polling(
+            wait_seconds=settings["poll_wait_seconds"].default,
+            empty_polls=settings["empty_polls"].default,
+            drain_seconds=settings["drain_seconds"].default,
+        ),
+        disk_gib=_disk_gib(),
+    )
+
+
+def _read(path: Path, model: type[_F]) -> _F:
+    try:
+        loaded: dict[str, Any] = tomllib.loads(path.read_text())
+        return model.model_validate(loaded)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise OpsError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise OpsError(f"{path.name} cannot be read: {error}") from error
+
+
+def _disk_gib() -> int:
+    """The root volume's default size; its home is the template."""
+    found = re.search(r"^  VolumeGiB:\n(?:    .*\n)*?    Default: (\d+)", _FOUNDATION.read_text(), re.MULTILINE)
+    if found is None:
+        raise OpsError(f"{_FOUNDATION.name} has no default of VolumeGiB")
+    return int(found[1])

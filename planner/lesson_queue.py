@@ -1,0 +1,79 @@
+"""The queue as the model needs it: what is visible, what is in flight, and who is polling."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    lesson: int
+    """Its place in the trace."""
+    seconds: float
+    """Of audio."""
+
+
+class Poller(Protocol):
+    def receive(self, letter: Letter) -> None: ...
+
+
+class LessonQueue:
+    """SQS with long polling: visible messages go oldest first; of those who poll, any may get a new one."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._visible: deque[Letter] = deque()
+        self._pollers: list[Poller] = []
+        self._places: dict[Poller, int] = {}
+        self.in_flight = 0
+        self.audio_seconds = 0.0
+        """Of all that is visible or in flight."""
+
+    @property
+    def visible(self) -> int:
+        return len(self._visible)
+
+    def send(self, letter: Letter) -> None:
+        self.audio_seconds += letter.seconds
+        self._offer(letter, first=False)
+
+    def take(self, poller: Poller) -> Letter | None:
+        """The oldest message; None when there is none, and then the poller is told of the next by `receive`."""
+        if not self._visible:
+            self._places[poller] = len(self._pollers)
+            self._pollers.append(poller)
+            return None
+        self.in_flight += 1
+        return self._visible.popleft()
+
+    def leave(self, poller: Poller) -> None:
+        """Stop polling; nothing happens to one who does not."""
+        place = self._places.pop(poller, None)
+        if place is None:
+            return
+        last = self._pollers.pop()
+        if last is not poller:
+            self._pollers[place] = last
+            self._places[last] = place
+
+    def give_back(self, letter: Letter) -> None:
+        self.in_flight -= 1
+        self._offer(letter, first=True)
+
+    def delete(self, letter: Letter) -> None:
+        self.in_flight -= 1
+        self.audio_seconds -= letter.seconds
+
+    def _offer(self, letter: Letter, *, first: bool) -> None:
+        if self._pollers:
+            poller = self._pollers[self._random.randrange(len(self._pollers))]
+            self.leave(poller)
+            self.in_flight += 1
+            poller.receive(letter)
+        elif first:
+            self._visible.appendleft(letter)
+        else:
+            self._visible.append(letter)

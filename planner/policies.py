@@ -1,0 +1,93 @@
+"""The ways to run the system that are compared, each as what the simulation needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from autoscaler.decision import CapacityMode, Config
+from planner.figures import Figures
+from planner.model import Kind, Setup
+
+_SPOT_TYPES = ("c7i.large", "c7a.large", "c6i.large", "m7i.large")
+_OTHER_TYPE = "c7a.large"
+_DEFAULT_ENGINE = "faster-whisper"
+_MEAN_LESSON_SECONDS = 45 * 60.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    name: str
+    mode: CapacityMode
+    types: tuple[str, ...]
+    """Instance types; a fleet's machine may be any of them."""
+    engine: str = _DEFAULT_ENGINE
+    spot: bool = False
+
+    @property
+    def fleet(self) -> bool:
+        return self.mode is CapacityMode.FLEET
+
+    @property
+    def machines(self) -> str:
+        """Its machines, in words."""
+        return self.types[0] if len(self.types) == 1 else f"any of {', '.join(self.types)}"
+
+
+def policies(instance_type: str) -> Iterator[Policy]:
+    """From the simplest to run to the least simple. `instance_type` is the one the system runs on now."""
+    bigger = instance_type.replace(".large", ".xlarge")
+    several = tuple(dict.fromkeys((instance_type, *_SPOT_TYPES)))
+    for name in dict.fromkeys((instance_type, bigger)):
+        yield Policy(f"one machine, {name}", CapacityMode.INSTANCE, (name,))
+    for name in dict.fromkeys((instance_type, _OTHER_TYPE, bigger)):
+        yield Policy(f"fleet on demand, {name}", CapacityMode.FLEET, (name,))
+    # A single type is the less simple one: when Spot runs out of it, somebody has to choose another.
+    yield Policy(f"fleet Spot, {len(several)} types", CapacityMode.FLEET, several, spot=True)
+    yield Policy(f"fleet Spot, {instance_type}", CapacityMode.FLEET, (instance_type,), spot=True)
+
+
+def spot_with(engine: str, instance_type: str) -> Policy:
+    several = next(policy for policy in policies(instance_type) if policy.spot)
+    return replace(several, name=f"fleet Spot, {engine}", engine=engine)
+
+
+def setup(
+    policy: Policy, figures: Figures, *, target: timedelta, maximum: int, seed: int, scale: int = 1
+) -> Setup:
+    """Raises OpsError for a type or an engine of which the figures say nothing."""
+    engine = figures.engine(policy.engine)
+    kinds = tuple(
+        Kind(
+            name=name,
+            real_time_factor=engine.real_time_factor / figures.machine_type(name).speed,
+            overhead_seconds=engine.overhead_seconds,
+            model_load_seconds=engine.model_load_seconds,
+        )
+        for name in policy.types
+    )
+    lesson = sum(kind.seconds(_MEAN_LESSON_SECONDS) for kind in kinds) / len(kinds)
+    boot = figures.boot_seconds(new=policy.fleet)
+    spot = figures.spot
+    interruptions = spot.interruptions_per_hour if len(kinds) == 1 else spot.interruptions_per_hour_several
+    return Setup(
+        config=Config(
+            capacity_mode=policy.mode,
+            target_wait=target,
+            boot=timedelta(seconds=boot),
+            audio_minutes_per_minute=_MEAN_LESSON_SECONDS / lesson,
+            mean_lesson_minutes=_MEAN_LESSON_SECONDS / 60,
+        ),
+        kinds=kinds,
+        polling=figures.polling,
+        boot_seconds=boot,
+        pending_seconds=min(boot, figures.ec2.pending_seconds),
+        stop_seconds=figures.ec2.stop_seconds,
+        boot_spread=figures.ec2.boot_spread,
+        maximum=maximum,
+        interruptions_per_hour=interruptions if policy.spot else 0.0,
+        notice_seconds=spot.notice_seconds,
+        scale=scale,
+        seed=seed,
+    )
