@@ -42,7 +42,7 @@ IMAGE_VENV := .local/image-venv/bin
 
 .PHONY: help setup setup-tests setup-planner demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda \
         rollback-lambda deploy-config \
-        launch migrate models publish-model setup-image validate-image ami image test-image test-ami rehearse \
+        launch roll migrate models publish-model setup-image validate-image ami image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold release queue dlq redrive logs \
         session run-processor alarms dashboard doctor destroy plan
 
@@ -89,6 +89,9 @@ deploy-config: setup ## The appliance's settings of .env
 
 launch: setup ## The appliance, unless there is one
 	@$(OPS) launch
+
+roll: deploy-infra ## Replace the appliance by one of the newest image, after that one works
+	@$(OPS) roll
 
 migrate: setup ## Bring the database's tables up to date
 	@$(OPS) migrate

@@ -38,6 +38,7 @@ from ops import (
     lessons,
     logs,
     migrate,
+    roll,
     screen,
     status,
 )
@@ -91,6 +92,16 @@ def deploy_config() -> None:
 def launch() -> None:
     """Launch the appliance from the launch template, unless there is one."""
     deploy.launch(connect(), screen.say)
+
+
+@app.command("roll")
+def run_roll(
+    minutes: Annotated[
+        float, typer.Option(help="how long the old appliance may take to end its lesson", min=1)
+    ] = 120.0,
+) -> None:
+    """Replace the appliance by one of the newest image, once that one works; the old one ends its lesson first."""
+    roll.roll(connect(), screen.say, roll.Patience(work=minutes * 60))
 
 
 @app.command("migrate")

@@ -38,22 +38,24 @@ def stop(cloud: Connection, hold_for: timedelta, say: Say) -> None:
     """The worker is asked to finish or give back what it has in hand, then the instance is stopped."""
     hold(cloud, hold_for, say)
     instance = cloud.instance()
-    if instance["State"]["Name"] == "running":
-        _drain(cloud, instance["InstanceId"], say)
+    if instance["State"]["Name"] == "running" and not drain(cloud, instance["InstanceId"], say):
+        say("going on: EC2's stop asks the worker too, with less time")
     _command(cloud, "stopped", cloud.ec2.stop_instances)
     wait_for(cloud, "stopped", _STATE_SECONDS, _tell(say))
 
 
-def _drain(cloud: Connection, instance_id: str, say: Say) -> None:
+def drain(cloud: Connection, instance_id: str, say: Say) -> bool:
+    """Stop the worker after it has finished its lesson or given it back; whether it has left."""
     say("asking the worker to finish its lesson, or to give it back to the queue")
     try:
         ended = machine.execute(
-            cloud, instance_id, f"systemctl stop {SERVICE}", _DRAIN_SECONDS, _every(10, say, "draining")
+            cloud, instance_id, f"systemctl stop {SERVICE}", _DRAIN_SECONDS, every(10, say, "draining")
         )
     except OpsError as error:
-        say(f"{error}; going on: EC2's stop asks the worker too, with less time")
-        return
+        say(str(error))
+        return False
     say("the worker has left" if ended.succeeded else f"the worker did not leave: {ended.stderr.strip()[:200]}")
+    return ended.succeeded
 
 
 def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
@@ -84,7 +86,7 @@ trap 'systemctl start {SERVICE}' EXIT
 export STOP_WHEN_IDLE=false
 cd "${{WHISPER_HOME:-/opt/whisper}}" && timeout {int(minutes * 60)} python3.11 processor.py 2>&1"""
     say("the service is stopped and `cd /opt/whisper && python3.11 processor.py` runs in its place")
-    ended = machine.execute(cloud, instance_id, script, minutes * 60 + _DRAIN_SECONDS, _every(10, say, "running"))
+    ended = machine.execute(cloud, instance_id, script, minutes * 60 + _DRAIN_SECONDS, every(10, say, "running"))
     if not ended.succeeded:
         raise OpsError(f"the processor failed: {_last_line(ended.stdout or ended.stderr)}")
     return ended.stdout
@@ -150,7 +152,8 @@ def _tell(say: Say) -> Say:
     return tell
 
 
-def _every(seconds: float, say: Say, what: str) -> Callable[[float], None]:
+def every(seconds: float, say: Say, what: str) -> Callable[[float], None]:
+    """For a loop that tells how long it has waited: says it once in so many seconds."""
     said = 0.0
 
     def tell(waited: float) -> None:

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 
+ROLL_TAG = "classreflect:roll"
+"""On an instance that a roll-out has on trial, or that leaves after it; the autoscaler takes no notice of it."""
+
+
+def tags_of(instance: InstanceTypeDef) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+
+
 class Connection:
     """Clients, stack outputs and the database of the configured cloud, each made when first asked for."""
 
@@ -116,15 +124,19 @@ class Connection:
         self._outputs.pop(stack, None)
 
     def find_instance(self) -> InstanceTypeDef | None:
-        """The newest instance that is not terminated and carries the processor's tag."""
+        """The appliance: the newest with the processor's tag, but those a roll-out has on trial or relieved."""
+        there = [instance for instance in self.instances() if ROLL_TAG not in tags_of(instance)]
+        return max(there, key=lambda i: i["LaunchTime"], default=None)
+
+    def instances(self) -> list[InstanceTypeDef]:
+        """All that carry the processor's tag and are not terminated."""
         answer = self.ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])
-        instances = [
+        return [
             instance
             for reservation in answer["Reservations"]
             for instance in reservation["Instances"]
             if instance["State"]["Name"] not in {"terminated", "shutting-down"}
         ]
-        return max(instances, key=lambda i: i["LaunchTime"], default=None)
 
     def instance(self) -> InstanceTypeDef:
         found = self.find_instance()

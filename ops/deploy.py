@@ -91,8 +91,22 @@ def launch(cloud: Connection, say: Say) -> str:
     instance = cloud.find_instance()
     if instance is not None:
         say(f"appliance {instance['InstanceId']} is there ({instance['State']['Name']})")
-        _watch_status_checks(cloud, instance["InstanceId"])
+        watch_status_checks(cloud, instance["InstanceId"])
         return instance["InstanceId"]
+    instance_id = run_appliance(cloud, {})
+    watch_status_checks(cloud, instance_id)
+    say(f"appliance {instance_id} launched; it stops itself when the queue is empty")
+    return instance_id
+
+
+def run_appliance(cloud: Connection, more_tags: Mapping[str, str]) -> str:
+    """Launch an instance of the template's newest version; returns its id. Raises OpsError when EC2 refuses."""
+    tags = {
+        ROLE_TAG: ROLE_PROCESSOR,
+        "Name": "classreflect-whisper",
+        "classreflect:launched-by": getpass.getuser(),
+        **more_tags,
+    }
     try:
         answer = cloud.ec2.run_instances(
             MinCount=1,
@@ -104,23 +118,16 @@ def launch(cloud: Connection, say: Say) -> str:
             TagSpecifications=[
                 {
                     "ResourceType": "instance",
-                    "Tags": [
-                        {"Key": ROLE_TAG, "Value": ROLE_PROCESSOR},
-                        {"Key": "Name", "Value": "classreflect-whisper"},
-                        {"Key": "classreflect:launched-by", "Value": getpass.getuser()},
-                    ],
+                    "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
                 }
             ],
         )
     except ClientError as error:
         raise OpsError(f"the appliance was not launched: {error.response['Error']['Message']}") from error
-    instance_id = answer["Instances"][0]["InstanceId"]
-    _watch_status_checks(cloud, instance_id)
-    say(f"appliance {instance_id} launched; it stops itself when the queue is empty")
-    return instance_id
+    return answer["Instances"][0]["InstanceId"]
 
 
-def _watch_status_checks(cloud: Connection, instance_id: str) -> None:
+def watch_status_checks(cloud: Connection, instance_id: str) -> None:
     """The one alarm that names the instance, which no stack knows. A new appliance takes it over."""
     cloud.cloudwatch.put_metric_alarm(
         AlarmName=STATUS_CHECK_ALARM,

@@ -12,7 +12,7 @@ from ops.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM
 from ops.errors import OpsError
 from ops.stacks import delete_stack
 from ops.status import read_queue
-from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
+from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX
 
 Say = Callable[[str], None]
 
@@ -61,13 +61,7 @@ def destroy(cloud: Connection, say: Say) -> None:
 
 
 def _instances(cloud: Connection) -> list[str]:
-    answer = cloud.ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])
-    return [
-        instance["InstanceId"]
-        for reservation in answer["Reservations"]
-        for instance in reservation["Instances"]
-        if instance["State"]["Name"] not in {"terminated", "shutting-down"}
-    ]
+    return [instance["InstanceId"] for instance in cloud.instances()]
 
 
 def _quietly(action: Callable[[], None]) -> None:

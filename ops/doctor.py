@@ -163,7 +163,7 @@ class _Visit:
         if refused:
             raise Wrong(
                 f"AWS had no capacity {refused:.0f} times in the last hour",
-                "make deploy-infra launch with another INSTANCE_TYPE or SUBNET_ID in .env",
+                "make roll with another INSTANCE_TYPE in .env",
             )
         return "no start was refused in the last hour"
 

@@ -71,6 +71,8 @@ def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
         yield "worker", _worker(appliance.worker, now)
     else:
         yield "appliance", "none"
+    if status.rolling:
+        yield "roll-out", f"{', '.join(status.rolling)}; `make roll` ends it"
     version = status.version
     yield "processor", f"wanted {version.wanted or 'none set'}, installed {version.installed or 'not said yet'}"
     yield "autoscaler", version.autoscaler or "no version is live: run `make deploy-lambda`"

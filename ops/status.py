@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ops import alarms, metrics
 from ops.autoscaler_release import live_version
-from ops.connection import Connection
+from ops.connection import ROLL_TAG, Connection, tags_of
 from ops.cost import Estimate, month_to_date
 from ops.errors import OpsError
 from ops.lessons import Job, find_job, list_jobs
@@ -100,6 +100,8 @@ class Status(BaseModel):
     healthy: bool
     problems: list[str]
     appliance: Appliance | None
+    rolling: list[str]
+    """Instances that an unfinished roll-out has on trial or relieved, each with its part and state."""
     queue: Queue
     decision: LastDecision | None
     version: Version
@@ -136,7 +138,7 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
     except (pymysql.MySQLError, OpsError, ClientError) as error:
         problems.append(f"the database does not answer: {error}")
     instance = cloud.find_instance()
-    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])} if instance else {}
+    tags = tags_of(instance) if instance else {}
     appliance = _appliance(cloud, instance, now, database_answers=not problems)
     problems = [*_problems(appliance, queue, decision, just_deployed=_just_deployed(cloud, now)), *problems]
     problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(cloud) if a.fires]
@@ -144,6 +146,11 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
         healthy=not problems,
         problems=problems,
         appliance=appliance,
+        rolling=[
+            f"{other['InstanceId']} {part} ({other['State']['Name']})"
+            for other in cloud.instances()
+            if (part := tags_of(other).get(ROLL_TAG))
+        ],
         queue=queue,
         decision=decision,
         version=Version(
@@ -185,7 +192,7 @@ def _appliance(
 ) -> Appliance | None:
     if instance is None:
         return None
-    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+    tags = tags_of(instance)
     state = instance["State"]["Name"]
     worker = parse_heartbeat(tags.get(HEARTBEAT_TAG))
     if worker:

@@ -16,6 +16,7 @@ from autoscaler.marks import (
     MARK_TAG,
     ROLE_PROCESSOR,
     ROLE_TAG,
+    ROLL_TAG,
     format_mark,
     parse_heartbeat,
     parse_hold,
@@ -88,7 +89,8 @@ class Cloud:
                 {"Name": "instance-state-name", "Values": _LIVE_STATES},
             ]
         )["Reservations"]
-        found = [_read_instance(each) for group in reservations for each in group["Instances"]]
+        instances = [each for group in reservations for each in group["Instances"]]
+        found = [_read_instance(each) for each in instances if ROLL_TAG not in _tags(each)]
         if not found:
             return None
         newest = max(found, key=lambda instance: (instance.launch_time, instance.id))
@@ -125,8 +127,12 @@ class Cloud:
         return Outcome.DONE
 
 
+def _tags(raw: InstanceTypeDef) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])}
+
+
 def _read_instance(raw: InstanceTypeDef) -> Instance:
-    tags = {tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])}
+    tags = _tags(raw)
     return Instance(
         id=raw["InstanceId"],
         state=raw["State"]["Name"],

@@ -16,6 +16,8 @@ ROLE_PROCESSOR = "whisper-processor"
 HOLD_TAG = "classreflect:hold"
 HEARTBEAT_TAG = "classreflect:heartbeat"
 MARK_TAG = "classreflect:autoscaler"
+ROLL_TAG = "classreflect:roll"
+"""On an instance that a roll-out has on trial, or that leaves after it: not the one to look after."""
 
 _HOLD = re.compile(r"by=(?P<by>.+);until=(?P<until>[^;]+)")
 _HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|(?P<crashed>crashed)|busy (?P<job>\S+) (?P<percent>[0-9]{1,3})%)")

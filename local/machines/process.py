@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,9 @@ def _install(blueprint: Blueprint, metadata_endpoint: str) -> dict[str, str]:
     )
     systemctl.chmod(0o755)
     (folder / "processor.py").write_text(_PROCESSOR)
+    baked = folder.parent.parent / "images" / blueprint.identity.image_id
+    if baked.is_dir():  # all an image can be here: files that take the place of the checkout's
+        shutil.copytree(baked, folder, dirs_exist_ok=True)
     search = [str(binaries), str(Path(sys.executable).parent), os.environ["PATH"]]
     return {
         **{name: os.environ[name] for name in _PASSED if name in os.environ},

@@ -21,6 +21,7 @@ NEED_STACK = [
     "deploy-lambda",
     "rollback-lambda",
     "launch",
+    "roll",
     "submit",
     "status",
     "queue",

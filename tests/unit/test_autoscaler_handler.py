@@ -109,6 +109,12 @@ def test_a_refusal_without_a_name_is_raised(aws: Aws) -> None:
         aws.tick()
 
 
+@pytest.mark.parametrize("part", ["trial", "leaving", "by hand"])
+def test_an_instance_of_a_roll_out_is_none_to_look_after(aws: Aws, part: str) -> None:
+    aws.sees("running", backlog=1, tags={"classreflect:roll": part})
+    assert aws.tick()["action"] == Action.ALARM
+
+
 def test_a_missing_instance_is_an_alarm(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
     aws.sees(None, backlog=1)
     assert aws.tick()["action"] == Action.ALARM

@@ -12,6 +12,7 @@ from autoscaler.marks import (
     HOLD_TAG,
     ROLE_PROCESSOR,
     ROLE_TAG,
+    ROLL_TAG,
     Condition,
     Heartbeat,
     Hold,
@@ -23,6 +24,7 @@ from autoscaler.marks import (
     parse_hold,
     parse_mark,
 )
+from ops import connection
 from whisper_processor import contracts
 
 moments = st.datetimes(
@@ -57,6 +59,10 @@ def test_any_text_can_stand_in_a_tag(text: str) -> None:
     hold = parse_hold(text)
     assert hold is not None
     assert hold.until is not None or hold.active(datetime.now(UTC)), "an unreadable hold holds until removed"
+
+
+def test_lambda_and_verbs_agree_on_the_tag_of_a_roll_out() -> None:
+    assert connection.ROLL_TAG == ROLL_TAG
 
 
 def test_lambda_and_processor_agree_on_the_tags_they_share() -> None:
