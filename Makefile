@@ -42,7 +42,7 @@ IMAGE_VENV := .local/image-venv/bin
 
 .PHONY: help setup setup-tests setup-planner demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda \
         rollback-lambda deploy-config \
-        launch roll migrate models publish-model setup-image validate-image ami image test-image test-ami rehearse \
+        launch roll migrate models publish-model setup-image validate-image ami images prune-images image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold release queue dlq redrive logs \
         session run-processor alarms dashboard doctor destroy plan
 
@@ -108,6 +108,12 @@ validate-image: setup-image ## Format and validity of Packer's templates, with w
 
 ami: setup-image ## Bake the AMI on AWS, test it inside the bake, record it for `launch`
 	@CLOUD=aws $(OPS) ami
+
+images: setup ## The AMIs there are, and what refers to each
+	@$(OPS) images
+
+prune-images: setup ## What nothing refers to, but the newest two: says what would go, YES=1 deletes it
+	@$(OPS) prune-images $(if $(YES),--yes)
 
 test-ami: setup-image ## Test running appliances: HOSTS=i-…[,i-…] over SSM, or ssh://user@address
 	@$(OPS) test-ami "$(HOSTS)"

@@ -35,6 +35,7 @@ from ops import (
     deploy,
     destroy,
     doctor,
+    image_store,
     lessons,
     logs,
     migrate,
@@ -128,6 +129,29 @@ def ami() -> None:
     images.record(cloud, image_id)
     screen.say(f"recorded in {images.IMAGE_PARAMETER}; `make deploy-infra` and `make launch` use it from now on")
     typer.echo(image_id)
+
+
+@app.command("images")
+def show_images() -> None:
+    """The appliance's AMIs: when and of what each was baked, its snapshots, and what refers to it."""
+    cloud = connect()
+    found = image_store.read_images(cloud)
+    if not found:
+        screen.say("EC2 has no image of the appliance: `make ami` bakes one")
+        return
+    screen.show_images(found, image_store.superfluous(found))
+
+
+@app.command("prune-images")
+def prune_images(
+    yes: Annotated[bool, typer.Option("--yes", help="delete; without it only what would go is said")] = False,
+) -> None:
+    """Delete AMIs, with their snapshots, that nothing refers to, but the newest two; without --yes only say so."""
+    count = image_store.prune(connect(), screen.say, delete=yes)
+    if not yes:
+        screen.say(f"{count} images would go" + ("; YES=1 deletes them" if count else ""))
+    else:
+        screen.say(f"{count} images are deleted")
 
 
 @app.command("test-ami")

@@ -18,10 +18,11 @@ from ops.settings import Cloud, OpsSettings
 from whisper_processor.contracts import DATABASE_SECRET, ROLE_PROCESSOR, ROLE_TAG
 
 if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_ec2 import EC2Client
-    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+    from mypy_boto3_ec2.type_defs import ImageTypeDef, InstanceTypeDef
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -35,8 +36,8 @@ ROLL_TAG = "classreflect:roll"
 """On an instance that a roll-out has on trial, or that leaves after it; the autoscaler takes no notice of it."""
 
 
-def tags_of(instance: InstanceTypeDef) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+def tags_of(thing: InstanceTypeDef | ImageTypeDef) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])}
 
 
 class Connection:
@@ -58,6 +59,10 @@ class Connection:
             "verify": str(settings.certificate) if settings.certificate else None,
         }
         self._outputs: dict[str, dict[str, str]] = {}
+
+    @cached_property
+    def autoscaling(self) -> AutoScalingClient:
+        return self._session.client("autoscaling", **self._options)
 
     @cached_property
     def cloudwatch(self) -> CloudWatchClient:

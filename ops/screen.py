@@ -13,6 +13,7 @@ from rich.text import Text
 from ops.alarms import Alarm
 from ops.dashboard import Row
 from ops.doctor import Check
+from ops.image_store import Image
 from ops.lessons import Job
 from ops.status import HoldNow, Status, Worker
 from ops.timeline import Moment
@@ -147,6 +148,22 @@ def show_timeline(moments: Sequence[Moment]) -> None:
     for moment in moments:
         after = f"{(moment.time - start).total_seconds():6.1f} s" if moment.time and start else "not seen"
         table.add_row(moment.name, after, moment.detail)
+    console.print(table)
+
+
+def show_images(images: Sequence[Image], superfluous: Sequence[Image]) -> None:
+    table = Table("image", "baked", "processor", "revision", "snapshots", "needed by", box=None)
+    for number, image in enumerate(images):
+        kept = "kept as the newest" if number == 0 else "kept as the way back"
+        needed = ", ".join(image.references) or ("nothing: prune-images" if image in superfluous else kept)
+        table.add_row(
+            image.id,
+            f"{image.created:%Y-%m-%d %H:%M}",
+            image.processor,
+            image.revision,
+            ", ".join(image.snapshots),
+            needed,
+        )
     console.print(table)
 
 

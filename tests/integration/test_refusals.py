@@ -129,7 +129,16 @@ def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_verb_is_forgotten() -> None:
-    elsewhere = {"deploy-infra", "deploy-config", "alarms", "dashboard", "ami", "test-ami"}
+    elsewhere = {
+        "deploy-infra",
+        "deploy-config",
+        "alarms",
+        "dashboard",
+        "ami",
+        "test-ami",
+        "images",
+        "prune-images",
+    }
     """Those make the stacks, look where stacks write, or need none, and say so in words of their own."""
     assert {*NEED_STACK, *NEED_INSTANCE, *DATABASE_ONLY, *elsewhere} == set(verbs())
 
