@@ -33,6 +33,7 @@ LOSE_QUEUE ?=
 FORCE ?=
 HOSTS ?=
 VERSION ?=
+ONLY ?=
 
 VENV := .venv/bin
 OPS := $(VENV)/python -m ops
@@ -41,7 +42,7 @@ SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
 IMAGE_VENV := .local/image-venv/bin
 
 .PHONY: help setup setup-tests setup-planner demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda \
-        rollback-lambda deploy-config \
+        rollback-lambda deploy-config deploy-processor rollback versions rehearse-deploy \
         launch roll migrate models publish-model setup-image validate-image ami images prune-images image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold release queue dlq redrive logs \
         session run-processor alarms dashboard doctor destroy plan
@@ -50,7 +51,7 @@ IMAGE_VENV := .local/image-venv/bin
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recording of yours
 	@CLOUD=local $(LOCAL) demo "$(FILE)"
@@ -84,8 +85,17 @@ deploy-lambda: setup ## The autoscaler: a new version ticks once a dry run of it
 rollback-lambda: setup ## The autoscaler's version before, or VERSION=…, ticks again
 	@$(OPS) rollback-lambda $(if $(VERSION),--version "$(VERSION)")
 
-deploy-config: setup ## The appliance's settings of .env
+deploy-config: setup ## The appliance's settings of .env, to running appliances at once
 	@$(OPS) deploy-config
+
+deploy-processor: setup ## This checkout's worker to every appliance: now where it runs, else at its next boot
+	@$(OPS) deploy-processor
+
+rollback: setup ## Back to the release before, or VERSION=…, by the same two paths
+	@$(OPS) rollback $(VERSION)
+
+versions: setup ## Releases in the bucket, which is wanted, what runs where; JSON=1 for scripts
+	@$(OPS) versions $(if $(JSON),--json)
 
 launch: setup ## The appliance, unless there is one
 	@$(OPS) launch
@@ -126,6 +136,9 @@ test-image: setup-image ## Boot a fresh copy of it and test it over SSH; run the
 
 rehearse: setup-image ## The demo with the real appliance behind the instance; FILE=lesson.mp3
 	@CLOUD=local LOCAL_MACHINE=nspawn $(LOCAL) rehearse "$(FILE)"
+
+rehearse-deploy: setup-image ## Releases on their way to a real appliance, with what can go wrong: ONLY="power cut"
+	@CLOUD=local $(LOCAL) rehearse-deploy $(if $(ONLY),--only "$(ONLY)")
 
 ##@ Lessons
 submit: setup ## Do what the backend does: FILE=… SCHOOL=… TEACHER=… [MODEL=… ENGINE=… LANGUAGE=…]
@@ -224,7 +237,7 @@ format: setup-tests ## Let ruff format and mend
 	@$(VENV)/ruff format .
 
 lock: setup ## Compile requirements/*.in to the locks
-	@cd requirements && for name in processor project emulator chaos awscli image; do \
+	@cd requirements && for name in processor project emulator chaos awscli image updater; do \
 	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done
 	@cd requirements && ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \

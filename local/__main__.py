@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from local.channel import ChannelError, ask
 from local.cloud import LocalCloud
 from local.container import obstacle
 from local.demo import demo as run_demo
+from local.deploy_rehearsal import Outcome, rehearse_deploy
 from local.image_tests import test_image as run_image_tests
 from local.machines import MachineKind
 from local.machines.base import Shell
@@ -113,6 +117,27 @@ def rehearse(file: Annotated[Path, typer.Argument(help="audio or video file")]) 
     cloud.up(screen.say)
     replace_other_image(Connection(settings), baked.image_id, screen.say)
     run_demo(cloud, file)
+
+
+@app.command("rehearse-deploy")
+def rehearse_deployment(
+    only: Annotated[str, typer.Option(help="the cases with this in their names")] = "",
+) -> None:
+    """Releases and settings on their way to a real appliance, with what can go wrong; a table of the cases."""
+    settings = OpsSettings()
+    make_image(settings, screen.say)
+    outcomes = rehearse_deploy(local_cloud(), settings, screen.say, only)
+    show_outcomes(outcomes)
+    if not all(outcome.passed for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    table = Table("case", "outcome", "seconds", "", box=None)
+    for outcome in outcomes:
+        verdict = "passed" if outcome.passed else "FAILED"
+        table.add_row(outcome.case, verdict, f"{outcome.seconds:.0f}", Text(outcome.detail))
+    screen.console.print(table)
 
 
 if __name__ == "__main__":

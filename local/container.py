@@ -24,6 +24,7 @@ _BOOT_SECONDS = 120.0
 _HALT_SECONDS = 150.0
 _CUT_OFF = 124  # timeout(1)'s exit code
 _REBOOT = 133
+_LONG_JOB = "whisper-processor-update.service"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -72,12 +73,17 @@ class Container:
         loop = f'until "$@"; do code=$?; [ $code -eq {_REBOOT} ] || exit $code; done'
         self.service.start(["/bin/sh", "-c", loop, "sh", *once], {"PATH": os.environ["PATH"]})
         deadline = time.monotonic() + _BOOT_SECONDS
-        while self.execute("systemctl is-system-running", 10).stdout.strip() not in {"running", "degraded"}:
+        while not self._booted():
             if not self.running() or time.monotonic() > deadline:
                 last = self.service.last_words()
                 self.stop()
                 raise LocalError(f"{self.name} did not boot: {last}")
             time.sleep(0.2)
+
+    def _booted(self) -> bool:
+        """Up, or busy with an update before the worker: SSM reaches an appliance then, too."""
+        told = self.execute(f"systemctl is-system-running; systemctl is-active {_LONG_JOB}", 10).stdout.split()
+        return bool(told) and (told[0] in {"running", "degraded"} or told[-1] == "activating")
 
     def running(self) -> bool:
         return self.service.process() is not None
@@ -96,6 +102,12 @@ class Container:
                     child.kill()
         self.service.stop(10)
         _remove_cgroups(self.name)
+
+    def cut_power(self) -> None:
+        """Kill the machine without a word; what it wrote to its disk stays."""
+        leader = self._leader()
+        if leader is not None:
+            leader.kill()  # the kernel ends all of its processes with it
 
     def execute(self, script: str, timeout: float) -> Execution:
         """Run a script inside, as root; 124 as exit code after `timeout` seconds, 255 when it does not run."""

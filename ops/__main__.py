@@ -39,7 +39,9 @@ from ops import (
     lessons,
     logs,
     migrate,
+    releases,
     roll,
+    rollout,
     screen,
     status,
 )
@@ -47,7 +49,9 @@ from ops import image as images
 from ops import models as publishing
 from ops.connection import Connection
 from ops.errors import OpsError
+from ops.release_archive import FOLDER, build_release
 from ops.settings import Cloud, OpsSettings
+from ops.wheelhouse import build_wheelhouse
 from whisper_processor import models
 from whisper_processor.contracts import EngineName, Owner
 
@@ -85,8 +89,32 @@ def rollback_lambda(
 
 @app.command("deploy-config")
 def deploy_config() -> None:
-    """Send the appliance's settings of .env to Parameter Store."""
-    deploy.deploy_config(connect(), deploy.appliance_settings(), screen.say)
+    """Send the appliance's settings of .env to Parameter Store, and let running appliances read them."""
+    rollout.deploy_config(connect(), deploy.appliance_settings(), screen.say)
+
+
+@app.command("deploy-processor")
+def deploy_processor() -> None:
+    """Build this checkout's processor as a release, and install it on every appliance, now or at its next boot."""
+    rollout.deploy_processor(connect(), lambda: build_release(build_wheelhouse(FOLDER, screen.say)), screen.say)
+
+
+@app.command()
+def rollback(
+    version: Annotated[str, typer.Argument(help="release or version; empty: the last")] = "",
+) -> None:
+    """Go back to the release that was wanted before, or to a named one, on every appliance."""
+    rollout.rollback(connect(), version, screen.say)
+
+
+@app.command()
+def versions(as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False) -> None:
+    """The releases in the bucket, which is wanted, and what runs where."""
+    found = releases.versions(connect())
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        screen.show_versions(found)
 
 
 @app.command()

@@ -134,14 +134,13 @@ class Connection:
         return max(there, key=lambda i: i["LaunchTime"], default=None)
 
     def instances(self) -> list[InstanceTypeDef]:
-        """All that carry the processor's tag and are not terminated."""
-        answer = self.ec2.describe_instances(Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}])
-        return [
-            instance
-            for reservation in answer["Reservations"]
-            for instance in reservation["Instances"]
-            if instance["State"]["Name"] not in {"terminated", "shutting-down"}
-        ]
+        """All that carry the processor's tag and are not terminated, the oldest first."""
+        pages = self.ec2.get_paginator("describe_instances").paginate(
+            Filters=[{"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]}]
+        )
+        found = [i for page in pages for reservation in page["Reservations"] for i in reservation["Instances"]]
+        living = [i for i in found if i["State"]["Name"] not in {"terminated", "shutting-down"}]
+        return sorted(living, key=lambda instance: instance["LaunchTime"])
 
     def instance(self) -> InstanceTypeDef:
         found = self.find_instance()

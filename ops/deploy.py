@@ -61,24 +61,35 @@ def appliance_settings() -> dict[str, str]:
     }
 
 
-def deploy_config(cloud: Connection, wanted: Mapping[str, str], say: Say) -> None:
-    """Make Parameter Store hold just `wanted`; the appliance reads it at its next start.
-
-    Raises OpsError naming each invalid value before anything is written.
-    """
+def validate_settings(wanted: Mapping[str, str]) -> None:
+    """Raises OpsError naming each invalid value."""
     stand_ins = {"queue_url": "-", "dlq_url": "-", "bucket": "-", "_env_file": None}
     try:
         Settings(**stand_ins, **{name.lower(): value for name, value in wanted.items()})  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
         raise OpsError(f"nothing was changed, these settings are wrong: {problems}") from error
+
+
+def stored_settings(cloud: Connection) -> dict[str, str]:
+    """The appliance's settings as Parameter Store has them, without those the foundation stack writes."""
     pages = cloud.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
     present = {p["Name"].rsplit("/", 1)[-1]: p["Value"] for page in pages for p in page["Parameters"]}
+    return {name: value for name, value in present.items() if name in APPLIANCE_SETTINGS}
+
+
+def deploy_config(cloud: Connection, wanted: Mapping[str, str], say: Say) -> None:
+    """Make Parameter Store hold just `wanted`; an appliance reads it when its worker starts.
+
+    Raises OpsError naming each invalid value before anything is written.
+    """
+    validate_settings(wanted)
+    present = stored_settings(cloud)
     for name, value in wanted.items():
         if present.get(name) != value:
             cloud.ssm.put_parameter(Name=f"{PARAMETER_PREFIX}/{name}", Value=value, Type="String", Overwrite=True)
             say(f"setting {name}={value}")
-    for name in (APPLIANCE_SETTINGS & set(present)) - set(wanted):
+    for name in set(present) - set(wanted):
         cloud.ssm.delete_parameter(Name=f"{PARAMETER_PREFIX}/{name}")
         say(f"setting {name} is back to its default")
 

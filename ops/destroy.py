@@ -10,6 +10,7 @@ from ops.autoscaler_release import end_notification
 from ops.connection import Connection
 from ops.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM
 from ops.errors import OpsError
+from ops.releases import write_wanted
 from ops.stacks import delete_stack
 from ops.status import read_queue
 from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX
@@ -55,6 +56,7 @@ def destroy(cloud: Connection, say: Say) -> None:
     say(f"deleting stack {cloud.settings.foundation_stack}")
     delete_stack(cloud, cloud.settings.foundation_stack, say)
     pages = cloud.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
+    write_wanted(cloud, None)  # the next image brings a release of its own
     for name in [p["Name"] for page in pages for p in page["Parameters"]]:
         if name.rsplit("/", 1)[-1] in APPLIANCE_SETTINGS:
             cloud.ssm.delete_parameter(Name=name)

@@ -16,6 +16,7 @@ from ops import machine, metrics
 from ops.appliance import SERVICE
 from ops.connection import Connection
 from ops.errors import OpsError
+from ops.releases import on_processes, read_wanted, running_release
 from ops.status import parse_heartbeat, read_decision, read_queue
 from whisper_processor.contracts import DATABASE_SECRET, HEARTBEAT_TAG, HOLD_TAG, METRICS_NAMESPACE, parse_hold
 
@@ -80,6 +81,7 @@ def examine(cloud: Connection) -> Iterator[Check]:
         (NOT_RUNNING, "SSM", visit.ssm),
         (NOT_RUNNING, "service", visit.service),
         (NOT_RUNNING, "imports", visit.imports),
+        (NOT_RUNNING, "release", visit.release),
         (NOT_RUNNING, "heartbeat", visit.heartbeat),
         (NOT_RUNNING, "dead letters", visit.dead_letters),
         (DATABASE, "secret", visit.secret),
@@ -186,6 +188,22 @@ class _Visit:
             said = (ended.stderr.strip().splitlines() or ["no message"])[-1]
             raise Wrong(said, "make run-processor (or deploy the processor or the image again)")
         return ended.stdout.strip()
+
+    def release(self) -> str:
+        wanted = read_wanted(self._cloud)
+        if wanted is None:
+            return "none is wanted; each appliance runs its image's"
+        name = wanted.release.name
+        running: list[str] = []
+        for instance in self._cloud.instances():
+            runs = running_release(instance)
+            if instance["State"]["Name"] == "running" and runs is not None and runs != name:
+                running.append(f"{instance['InstanceId']} runs {runs}")
+        if running and not on_processes(self._cloud):
+            raise Wrong(
+                f"{name} is wanted, {', '.join(running)}", "make logs (update_ended says why), make rollback"
+            )
+        return f"{name} is wanted; stopped appliances install it at their next boot"
 
     def heartbeat(self) -> str:
         instance_id = self._running()

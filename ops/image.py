@@ -22,8 +22,9 @@ from botocore.exceptions import ClientError
 
 from ops.connection import Connection
 from ops.errors import OpsError
+from ops.release_archive import FOLDER, BuiltRelease, build_release
 from ops.settings import REPOSITORY, Cloud, OpsSettings
-from ops.wheelhouse import Artefact, ProcessorWheel, build_processor, build_wheelhouse
+from ops.wheelhouse import Artefact, build_updater_wheelhouse, build_wheelhouse
 from whisper_processor import models
 from whisper_processor.contracts import EngineName
 from whisper_processor.models.catalogue import MARKER
@@ -53,8 +54,9 @@ class Baked:
 
 @dataclass(frozen=True)
 class Ingredients:
-    wheelhouse: Artefact
-    processor: ProcessorWheel
+    built: BuiltRelease
+    updater: Artefact
+    """The wheelhouse of what installs releases."""
     models: Sequence[Mapping[str, Any]]
 
     @property
@@ -63,21 +65,25 @@ class Ingredients:
 
     def variables(self) -> dict[str, Any]:
         """What the roles take from the build host."""
+        built = self.built
         return {
-            "whisper_wheelhouse": str(self.wheelhouse.path),
-            "whisper_wheelhouse_sha256": self.wheelhouse.sha256,
+            "whisper_wheelhouse": str(built.wheelhouse.path),
+            "whisper_wheelhouse_sha256": built.wheelhouse.sha256,
             "whisper_sample": str(SAMPLE),
             "whisper_models": list(self.models),
-            "processor_wheel": str(self.processor.path),
-            "processor_wheel_sha256": self.processor.sha256,
-            "processor_version": self.processor.version,
+            "processor_wheel": str(built.processor.path),
+            "processor_wheel_sha256": built.processor.sha256,
+            "processor_release_name": built.release.name,
+            "processor_release_sha256": built.archive.sha256,
+            "updater_wheelhouse": str(self.updater.path),
+            "updater_wheelhouse_sha256": self.updater.sha256,
         }
 
 
 def gather(settings: OpsSettings, say: Say) -> Ingredients:
     """Wheels and models, fetched and verified on this machine. Raises OpsError."""
-    wheelhouse = build_wheelhouse(REPOSITORY / ".local" / "wheelhouse", say)
-    processor = build_processor(REPOSITORY / ".local" / "wheelhouse")
+    built = build_release(build_wheelhouse(FOLDER, say))
+    updater = build_updater_wheelhouse(FOLDER, say)
     described = []
     for engine in EngineName:
         try:
@@ -87,7 +93,7 @@ def gather(settings: OpsSettings, say: Say) -> Ingredients:
         found = json.loads((folder / MARKER).read_text())["files"]
         files = {name: pin["sha256"] for name, pin in found.items()}
         described.append({"engine": str(engine), "name": _MODEL, "source": str(folder), "files": files})
-    return Ingredients(wheelhouse, processor, described)
+    return Ingredients(built, updater, described)
 
 
 def bake(
@@ -112,7 +118,7 @@ def bake(
             "subnet_id": settings.subnet_id,
             "image_name": f"classreflect-whisper-{datetime.now(UTC):%Y%m%d-%H%M%S}",
             "git_revision": revision,
-            "processor_version": ingredients.processor.version,
+            "processor_version": ingredients.built.release.version,
             "model": f"{EngineName.FASTER_WHISPER}/{_MODEL}",
             "model_sha256": ingredients.model_sha256,
             "ansible_playbook": str(IMAGE_VENV / "ansible-playbook"),

@@ -15,6 +15,7 @@ from ops.dashboard import Row
 from ops.doctor import Check
 from ops.image_store import Image
 from ops.lessons import Job
+from ops.releases import NOT_SAID, Versions
 from ops.status import HoldNow, Status, Worker
 from ops.timeline import Moment
 
@@ -88,6 +89,20 @@ def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
     yield "dead letters", str(queue.dead)
     cost = status.month_to_date
     yield "this month", f"${cost.usd:.2f}: {cost.hours_up:.1f} h up, {cost.disk_gib} GiB of disk ({cost.source})"
+
+
+def show_versions(found: Versions) -> None:
+    table = Table("release", "in the bucket since", "", "runs on", box=None)
+    for row in found.releases:
+        since = f"{row.published:%Y-%m-%d %H:%M} UTC" if row.published else "no, baked into an image"
+        note = "wanted" if row.wanted else "before it" if row.previous else ""
+        where = ", ".join(f"{runner.instance_id} ({runner.state})" for runner in row.on)
+        table.add_row(row.name, since if row.name != NOT_SAID else "-", note, where)
+    console.print(table)
+    if found.wanted and found.set_at:
+        say(f"{found.wanted} is wanted by {found.set_by} since {found.set_at:%Y-%m-%d %H:%M} UTC")
+    else:
+        say("no release is wanted: each appliance runs its image's; `make deploy-processor` changes that")
 
 
 def _hold(hold: HoldNow | None) -> str:

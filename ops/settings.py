@@ -37,6 +37,7 @@ class OpsSettings(BaseSettings):
     monthly_budget_usd: float = Field(0, ge=0)
     audio_retention_days: int = Field(0, ge=0)
     autoscaler_dry_run: bool = False
+    releases_kept: int = Field(5, ge=1)
 
     models_dir: Path = REPOSITORY / ".local" / "models"
     models_from: Path | None = None

@@ -17,12 +17,13 @@ from ops.cost import Estimate, month_to_date
 from ops.errors import OpsError
 from ops.lessons import Job, find_job, list_jobs
 from ops.logs import read_events
+from ops.releases import read_wanted
 from whisper_processor.contracts import (
     HEARTBEAT_TAG,
     HOLD_TAG,
     PROCESSOR_TAG,
-    WANTED_PARAMETER,
     Hold,
+    Wanted,
     parse_hold,
 )
 
@@ -69,6 +70,7 @@ class Appliance(BaseModel):
 
 class Version(BaseModel):
     wanted: str | None
+    """The release that the pointer names; a stopped appliance installs it at its next boot."""
     installed: str | None
     """What the worker said at its last start."""
     autoscaler: str | None
@@ -140,6 +142,11 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
     instance = cloud.find_instance()
     tags = tags_of(instance) if instance else {}
     appliance = _appliance(cloud, instance, now, database_answers=not problems)
+    wanted: Wanted | None = None
+    try:
+        wanted = read_wanted(cloud)
+    except OpsError as error:
+        problems.append(str(error))
     problems = [*_problems(appliance, queue, decision, just_deployed=_just_deployed(cloud, now)), *problems]
     problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(cloud) if a.fires]
     return Status(
@@ -154,7 +161,7 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
         queue=queue,
         decision=decision,
         version=Version(
-            wanted=_wanted(cloud),
+            wanted=wanted.release.name if wanted else None,
             installed=tags.get(PROCESSOR_TAG),
             autoscaler=str(live) if (live := live_version(cloud)) else None,
         ),
@@ -266,13 +273,6 @@ def _just_deployed(cloud: Connection, now: datetime) -> bool:
     """Whether the autoscaler is too new to have run: its rule ticks within a minute or two."""
     function = cloud.functions.get_function_configuration(FunctionName=cloud.autoscaler["FunctionName"])
     return now - datetime.fromisoformat(function["LastModified"]) < _FIRST_TICK
-
-
-def _wanted(cloud: Connection) -> str | None:
-    try:
-        return cloud.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
-    except cloud.ssm.exceptions.ParameterNotFound:
-        return None
 
 
 def read_decision(cloud: Connection, now: datetime) -> LastDecision | None:

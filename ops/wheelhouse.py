@@ -1,6 +1,7 @@
-"""The wheelhouse: every Python package of the appliance in one archive, made once on the build host.
+"""Wheelhouses: the Python packages of an environment of the appliance in one archive, made once on the build host.
 
-The bake needs no index then, every machine gets the same bytes, and torch arrives as its CPU build.
+The bake needs no index then, every machine gets the same bytes, and torch arrives as its CPU build. There are two:
+what the worker stands on, and what installs its releases.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,8 @@ Say = Callable[[str], None]
 REQUIREMENTS = REPOSITORY / "requirements"
 PROCESSOR = REPOSITORY / "processor"
 _LOCKS = ("processor.lock", "openai-whisper.lock", "torch-needs.lock")
-_SOURCES = (*_LOCKS, "torch.txt")
-_EPOCH = "1700000000"  # the wheel's time stamps: the same sources give the same bytes
+_UPDATER_LOCKS = ("updater.lock",)
+_STEADY = {"SOURCE_DATE_EPOCH": "1700000000"}  # wheels' time stamps: the same sources give the same bytes
 
 
 @dataclass(frozen=True)
@@ -46,38 +47,50 @@ def sha256(path: Path) -> str:
 
 
 def build_wheelhouse(folder: Path, say: Say) -> Artefact:
+    """What the worker stands on: both engines, and torch in its CPU build."""
+    return _build("wheelhouse", _LOCKS, folder, say, torch=True)
+
+
+def build_updater_wheelhouse(folder: Path, say: Say) -> Artefact:
+    """What installs releases on the appliance: Ansible."""
+    return _build("updater", _UPDATER_LOCKS, folder, say, torch=False)
+
+
+def _build(name: str, locks: Sequence[str], folder: Path, say: Say, *, torch: bool) -> Artefact:
     """Make the archive, unless the one of these very locks is there. Raises OpsError naming what pip said.
 
     In it: the wheels, and `requirements.txt` with each one's name, version and sha256. The locks' hashes are
     checked when the packages are fetched, the archive's own on the machine.
     """
-    locks = hashlib.sha256(b"".join((REQUIREMENTS / name).read_bytes() for name in _SOURCES)).hexdigest()
-    archive = folder / f"wheelhouse-{locks[:12]}.tar"
+    sources = [REQUIREMENTS / lock for lock in (*locks, *(["torch.txt"] if torch else []))]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    archive = folder / f"{name}-{digest[:12]}.tar"
     if archive.exists():
         say(f"wheelhouse {archive.name} is in place")
         return Artefact(archive, sha256(archive))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".wheels-") as scratch:
         wheels = Path(scratch)
-        for lock in _LOCKS:
+        for lock in locks:
             say(f"wheels of {lock}")
             # `wheel`, not `download`: openai-whisper comes as source and is built here, once.
-            _pip("wheel", *_by_hash(lock), "--wheel-dir", scratch, "--no-build-isolation")
-        say("torch, CPU build")
-        _torch(scratch)
+            _pip("wheel", *_by_hash(lock), "--wheel-dir", scratch, "--no-build-isolation", environment=_STEADY)
+        if torch:
+            say("torch, CPU build")
+            _torch(scratch)
         listed = [_requirement(wheel) for wheel in sorted(wheels.glob("*.whl"))]
         (wheels / "requirements.txt").write_text("\n".join(listed) + "\n")
-        _pack(wheels, archive)
+        pack({path.name: path for path in wheels.iterdir()}, archive)
     say(f"wheelhouse {archive.name}: {len(listed)} packages, {archive.stat().st_size / 1e6:.0f} MB")
     return Artefact(archive, sha256(archive))
 
 
-def build_processor(folder: Path) -> ProcessorWheel:
+def build_processor(folder: Path, source: Path = PROCESSOR) -> ProcessorWheel:
     """The worker's wheel; the same sources give the same bytes. Raises OpsError."""
-    version = tomllib.loads((PROCESSOR / "pyproject.toml").read_text())["project"]["version"]
+    version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
-    _pip(*arguments, str(PROCESSOR), environment={"SOURCE_DATE_EPOCH": _EPOCH})
+    _pip(*arguments, str(source), environment=_STEADY)
     wheel = folder / f"whisper_processor-{version}-py3-none-any.whl"
     return ProcessorWheel(wheel, sha256(wheel), version)
 
@@ -110,14 +123,13 @@ def _requirement(wheel: Path) -> str:
     return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version} --hash=sha256:{sha256(wheel)}"
 
 
-def _pack(wheels: Path, archive: Path) -> None:
-    """In order of name and without times, so that the same wheels give the same archive."""
+def pack(files: Mapping[str, Path], archive: Path) -> None:
+    """A tar of `files` by their names in it; in order and without times: the same files give the same bytes."""
     unfinished = archive.with_suffix(".new")
-    with tarfile.open(unfinished, "w") as tar:
-        for path in sorted(wheels.iterdir()):
-            entry = tar.gettarinfo(path, path.name)
-            entry.mtime = entry.uid = entry.gid = 0
-            entry.uname = entry.gname = ""
+    with tarfile.open(unfinished, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name, path in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size = path.stat().st_size
             entry.mode = 0o644
             with path.open("rb") as file:
                 tar.addfile(entry, file)

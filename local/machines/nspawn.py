@@ -120,7 +120,7 @@ class NspawnMachine:
             machine_id = (root / "etc" / "machine-id").read_text().strip()  # empty until the first boot
             folder = root / "var" / "log" / "journal" / (machine_id or "nowhere")
         command = ["journalctl", f"--directory={folder}", "--follow", "--lines=all", "--output=cat", "--quiet"]
-        command += [f"--since=@{self._since:.0f}", f"--unit={UNIT}.service", f"--unit={UNIT}-failed.service"]
+        command += [f"--since=@{self._since:.0f}", f"--unit={UNIT}.service", f"--unit={UNIT}-*.service"]
         self._journal = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 
@@ -34,6 +35,12 @@ def booted_at(host: Host) -> str:
 def test_the_worker_runs(host: Host) -> None:
     assert active(host) == "active"
     assert host.run(f"systemctl show {UNIT}.service --property=NRestarts --value").stdout.strip() == "0"
+
+
+def test_the_update_at_boot_found_nothing_to_do_or_did_it(host: Host) -> None:
+    report = json.loads(host.check_output(f"cat {text('processor_update_state')}/report.json"))
+    assert report["result"] in {"unchanged", "installed"}, report
+    assert report["current"] == host.check_output(f"readlink {text('processor_current')}").rsplit("/", 1)[-1]
 
 
 def test_the_watchdog_watches(host: Host) -> None:

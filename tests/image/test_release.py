@@ -22,6 +22,21 @@ def test_current_is_a_complete_release(host: Host) -> None:
     assert release.endswith(sha256[:12])
 
 
+@pytest.mark.parametrize("link", ["proven", "current"])
+def test_the_links_name_the_image_s_release(host: Host, link: str) -> None:
+    assert host.check_output(f"readlink {text(f'processor_{link}')}") == host.check_output(f"readlink {CURRENT}")
+
+
+def test_what_installs_releases_is_there(host: Host) -> None:
+    told = host.check_output(f"{text('processor_ansible')}/bin/ansible-playbook --version")
+    assert told.startswith("ansible-playbook [core ")
+
+
+def test_what_installs_releases_has_no_packages_of_the_worker(host: Host) -> None:
+    listed = host.check_output(f"{text('processor_ansible')}/bin/pip list --disable-pip-version-check")
+    assert "faster-whisper" not in listed
+
+
 def test_the_release_has_the_version_of_its_name(host: Host) -> None:
     code = "import importlib.metadata as m; print(m.version('whisper-processor'))"
     version = host.check_output(f'{CURRENT}/bin/python -c "{code}"')

@@ -13,6 +13,7 @@ from tests.image.roles import defaults, text
 
 UNIT = text("processor_unit")
 SAMPLE_TEXT = Path(__file__).resolve().parents[2] / "samples" / "lesson.txt"
+UNITS = [UNIT, *(f"{UNIT}-{name}" for name in ("check", "failed", "read-ahead", "update"))]
 CHECK = "whisper-check"
 # What the unit's own worker does with a lesson, from the file to the text.
 TRANSCRIBE = """
@@ -42,9 +43,30 @@ def shown(host: Host, name: str) -> str:
     return host.check_output(f"systemctl show {UNIT}.service --property={name} --value")
 
 
-def test_it_starts_at_boot(host: Host) -> None:
-    assert host.service(f"{UNIT}.service").is_enabled
-    assert host.service(f"{UNIT}-read-ahead.service").is_enabled
+@pytest.mark.parametrize("unit", [UNIT, f"{UNIT}-read-ahead", f"{UNIT}-update"])
+def test_it_starts_at_boot(host: Host, unit: str) -> None:
+    assert host.run(f"systemctl is-enabled {unit}.service").stdout.strip() in {"enabled", "linked"}
+    wants = f"/etc/systemd/system/multi-user.target.wants/{unit}.service"
+    assert host.file(wants).is_symlink
+    assert host.run(f"test -e {wants}").rc == 0
+
+
+def test_the_update_comes_before_the_worker(host: Host) -> None:
+    before = host.check_output(f"systemctl show {UNIT}-update.service --property=Before --value")
+    assert f"{UNIT}.service" in before.split()
+
+
+def test_the_updater_runs_from_the_proven_release(host: Host) -> None:
+    """A broken release must not break what replaces it."""
+    unit = host.check_output(f"systemctl cat {UNIT}-update.service")
+    assert f"ExecStart=-{text('processor_proven')}/bin/python -m whisper_processor.update boot" in unit
+
+
+def test_the_check_has_the_workers_sandbox(host: Host) -> None:
+    names = ("User", "ProtectSystem", "SystemCallFilter", "RestrictAddressFamilies", "TasksMax", "PrivateUsers")
+    for name in names:
+        told = host.check_output(f"systemctl show {UNIT}-check.service --property={name} --value")
+        assert told == shown(host, name), name
 
 
 @pytest.mark.parametrize(
@@ -92,7 +114,7 @@ def test_the_sandbox_is_tight(host: Host) -> None:
 
 
 def test_the_units_are_valid(host: Host) -> None:
-    names = [f"/etc/systemd/system/{name}.service" for name in (UNIT, f"{UNIT}-failed", f"{UNIT}-read-ahead")]
+    names = [f"/etc/systemd/system/{name}.service" for name in UNITS]
     told = host.run(f"systemd-analyze verify {' '.join(names)}")
     assert (told.rc, told.stderr) == (0, "")
 

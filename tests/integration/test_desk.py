@@ -17,7 +17,7 @@ from ops.errors import OpsError
 from ops.logs import read_events
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, kept_up, quiet, running_cloud, settings_of
-from whisper_processor.contracts import WANTED_PARAMETER, JobStatus, Owner
+from whisper_processor.contracts import JobStatus, Owner
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=5, teacher_id=6)
@@ -167,7 +167,8 @@ def test_the_doctor_finds_a_hold_while_lessons_wait(desk: Connection) -> None:
 
 def test_every_alarm_says_what_to_do(desk: Connection) -> None:
     found = {alarm.name: alarm for alarm in alarms.read_alarms(desk)}
-    template = (REPOSITORY / "infra" / "autoscaler.yaml").read_text()
+    templates = [REPOSITORY / "infra" / f"{name}.yaml" for name in ("foundation", "autoscaler")]
+    template = "".join(path.read_text() for path in templates)
     manual = (REPOSITORY / "docs" / "operations.md").read_text()
     assert {*re.findall(r"AlarmName: classreflect-whisper-(\S+)", template), "status-check"} == set(found)
     assert [name for name in found if f"| `{name}` |" not in manual] == []
@@ -196,10 +197,10 @@ def test_the_dashboard_shows_what_the_autoscaler_measured(desk: Connection) -> N
     assert {"waiting", "running", "done", "share of failed lessons", "USD for an hour of audio"} <= set(rows)
 
 
-def test_status_says_the_wanted_version_once_there_is_one(desk: Connection) -> None:
+def test_status_says_that_no_release_is_wanted_until_one_is(desk: Connection) -> None:
+    """tests/integration/test_releases.py has the other half."""
     assert status.read_status(desk).version.wanted is None
-    desk.ssm.put_parameter(Name=WANTED_PARAMETER, Value="1.2.3", Type="String")
-    assert status.read_status(desk).version.wanted == "1.2.3"
+    assert verdicts(desk)["release"].verdict is Verdict.OK
 
 
 def test_the_month_so_far_is_estimated_and_names_its_source(desk: Connection) -> None:

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from ops import lessons, status
 from ops.connection import Connection
+from ops.deploy_lock import LOCK_KEY
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, running_cloud, settings_of
 from whisper_processor.contracts import (
@@ -24,12 +25,16 @@ from whisper_processor.contracts import (
     METRICS_NAMESPACE,
     PARAMETER_PREFIX,
     PROCESSOR_TAG,
+    RELEASES_PREFIX,
     ROLE_TAG,
+    WANTED_PARAMETER,
+    WHEELHOUSES_PREFIX,
     JobStatus,
     Owner,
 )
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
+RELEASE_KEY = f"{RELEASES_PREFIX}1.0.0-0123456789ab/release.tar"
 DENIALS = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 Client = Callable[[str], Any]
 
@@ -48,6 +53,8 @@ def names(strict: Connection) -> dict[str, str]:
     other = strict.ec2.run_instances(ImageId="ami-0000000000000000a", MinCount=1, MaxCount=1)
     strict.secrets.create_secret(Name="backend/payment", SecretString="{}")
     strict.ssm.put_parameter(Name="/backend/key", Value="x", Type="String")
+    strict.ssm.put_parameter(Name=WANTED_PARAMETER, Value="x", Type="String")
+    strict.s3.put_object(Bucket=strict.foundation["BucketName"], Key=RELEASE_KEY, Body=b"x")
     return {
         **strict.foundation,
         "appliance": strict.instance()["InstanceId"],
@@ -122,6 +129,8 @@ APPLIANCE_MAY = [
     ("sqs", "send_message", {"QueueUrl": "<DlqUrl>", "MessageBody": "{}"}),
     ("secretsmanager", "get_secret_value", {"SecretId": DATABASE_SECRET}),
     ("ssm", "get_parameters_by_path", {"Path": PARAMETER_PREFIX}),
+    ("ssm", "get_parameter", {"Name": WANTED_PARAMETER}),
+    ("s3", "get_object", {"Bucket": "<BucketName>", "Key": RELEASE_KEY}),
     ("ec2", "create_tags", tag("<appliance>", HEARTBEAT_TAG)),
     ("ec2", "create_tags", tag("<appliance>", PROCESSOR_TAG)),
     ("ec2", "stop_instances", {"InstanceIds": ["<appliance>"]}),
@@ -134,7 +143,12 @@ APPLIANCE_MAY = [
 
 APPLIANCE_MUST_NOT = [
     ("s3", "put_object", {"Bucket": "<BucketName>", "Key": "audio-files/1/2/x.mp3"}),
-    ("s3", "put_object", {"Bucket": "<BucketName>", "Key": "scripts/processor.whl"}),
+    ("s3", "put_object", {"Bucket": "<BucketName>", "Key": RELEASE_KEY}),
+    ("s3", "delete_object", {"Bucket": "<BucketName>", "Key": RELEASE_KEY}),
+    ("s3", "put_object", {"Bucket": "<BucketName>", "Key": f"{WHEELHOUSES_PREFIX}0123456789ab.tar"}),
+    ("s3", "put_object", {"Bucket": "<BucketName>", "Key": LOCK_KEY}),
+    ("ssm", "put_parameter", {"Name": WANTED_PARAMETER, "Value": "x", "Type": "String", "Overwrite": True}),
+    ("ssm", "delete_parameter", {"Name": WANTED_PARAMETER}),
     ("s3", "put_object", {"Bucket": "<BucketName>", "Key": "models/base/model.bin"}),
     ("s3", "get_object", {"Bucket": "<BucketName>", "Key": "transcripts/1/2/x.txt"}),
     ("s3", "delete_object", {"Bucket": "<BucketName>", "Key": "transcripts/1/2/x.txt"}),

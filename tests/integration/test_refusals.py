@@ -31,6 +31,10 @@ NEED_STACK = [
     "doctor",
     "destroy",
     "publish-model",
+    "deploy-config",
+    "deploy-processor",
+    "rollback",
+    "versions",
 ]
 NEED_INSTANCE = ["start", "stop", "hold", "release", "session", "run-processor"]
 DATABASE_ONLY = ["jobs", "watch", "transcript", "migrate"]
@@ -131,7 +135,6 @@ def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_verb_is_forgotten() -> None:
     elsewhere = {
         "deploy-infra",
-        "deploy-config",
         "alarms",
         "dashboard",
         "ami",

@@ -56,7 +56,7 @@ def test_the_same_wheels_give_the_same_archive(tmp_path: Path) -> None:
     for number, archive in enumerate(archives):
         (wheels / "a.whl").touch()
         (wheels / "a.whl").chmod(0o600 + number)
-        wheelhouse._pack(wheels, archive)
+        wheelhouse.pack({path.name: path for path in wheels.iterdir()}, archive)
     assert archives[0].read_bytes() == archives[1].read_bytes()
     with tarfile.open(archives[0]) as tar:
         assert tar.getnames() == ["a.whl", "b.whl"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from pathlib import Path
 
 import boto3
 import structlog
@@ -15,7 +17,8 @@ from urllib3.exceptions import HTTPError
 from whisper_processor import __version__
 from whisper_processor.database import JobStore, SecretCredentials
 from whisper_processor.drain import Drain, drain_on_signals, drain_on_spot_notice
-from whisper_processor.instance import Machine, Metadata
+from whisper_processor.errors import PermanentError, TransientError
+from whisper_processor.instance import Machine, Metadata, installed_release, region
 from whisper_processor.intake import Intake
 from whisper_processor.metrics import Metrics
 from whisper_processor.pulse import Pulse
@@ -33,11 +36,12 @@ _CLIENT_CONFIG = Config(
 log = structlog.get_logger()
 
 
-def main(transcriber: ChildTranscriber | None = None) -> int:
-    """Run the worker; `transcriber` is for rehearsals that plant what the engine does."""
+def main(transcriber: ChildTranscriber | None = None, sample: Path | None = None) -> int:
+    """Run the worker; `transcriber` is for rehearsals that plant what the engine does. With a `sample` it is only
+    checked: all of its start, and a transcription of that recording."""
     metadata = Metadata()
     try:
-        session = boto3.session.Session(region_name=_region(metadata))
+        session = boto3.session.Session(region_name=region(metadata))
         settings = load_settings(session.client("ssm", config=_CLIENT_CONFIG))
     except ValidationError as error:
         missing = ", ".join(f"{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors())
@@ -48,10 +52,16 @@ def main(transcriber: ChildTranscriber | None = None) -> int:
         return _refuse(f"DATABASE_CA names no file: {settings.database_ca}")
     configure_logging(settings.worker_name)
     with transcriber or ChildTranscriber() as child:
-        return run(settings, session, metadata, child)
+        return run(settings, session, metadata, child, sample)
 
 
-def run(settings: Settings, session: boto3.session.Session, metadata: Metadata, transcriber: Transcriber) -> int:
+def run(
+    settings: Settings,
+    session: boto3.session.Session,
+    metadata: Metadata,
+    transcriber: Transcriber,
+    sample: Path | None = None,
+) -> int:
     """Work until there is nothing left to do or the worker is asked to leave; the process's exit code."""
     drain, pulse = Drain(), Pulse()
     drain_on_signals(drain, settings.drain_seconds)
@@ -92,9 +102,12 @@ def run(settings: Settings, session: boto3.session.Session, metadata: Metadata, 
         # Who does not stop the instance afterwards works off the queue and ends, hold or not.
         hold=metadata.hold if machine and settings.stop_when_idle else lambda: None,
     )
-    log.info("worker_started", version=__version__, id=worker_id, model=settings.whisper_model)
+    if sample is not None:
+        return _check(worker, sample)
+    version = installed_release() or __version__
+    log.info("worker_started", version=version, id=worker_id, model=settings.whisper_model)
     if machine:
-        _announce(machine)
+        _announce(machine, version)
         start_heartbeat(worker, machine, pulse, drain, settings.heartbeat_seconds)
         drain_on_spot_notice(metadata, drain)
     pulse.ready()
@@ -114,17 +127,6 @@ def run(settings: Settings, session: boto3.session.Session, metadata: Metadata, 
 def _refuse(why: str) -> int:
     sys.stderr.write(f"whisper-processor: {why}\n")
     return 2
-
-
-def _region(metadata: Metadata) -> str | None:
-    """boto3 itself reads AWS_DEFAULT_REGION alone; an instance knows where it is."""
-    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if named:
-        return named
-    try:
-        return metadata.region
-    except HTTPError:
-        return None  # the configuration file may name it
 
 
 def _machine(settings: Settings, metadata: Metadata, session: boto3.session.Session) -> Machine | None:
@@ -148,12 +150,26 @@ def _most_deliveries(queue: LessonQueue) -> int | None:
         return None
 
 
-def _announce(machine: Machine) -> None:
+def _check(worker: Worker, sample: Path) -> int:
     try:
-        machine.announce(__version__)
+        words = worker.rehearse(sample)
+        if words == 0:
+            raise PermanentError(f"nothing was heard in {sample}")
+    except (PermanentError, TransientError) as error:
+        log.critical("check_failed", error=str(error))
+        return 1
+    log.info("check_passed", release=installed_release(), words=words)
+    return 0
+
+
+def _announce(machine: Machine, version: str) -> None:
+    try:
+        machine.announce(version)
     except (BotoCoreError, ClientError) as error:
         log.warning("version_not_announced", error=str(error))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", type=Path, metavar="SAMPLE", help="transcribe it and end, taking no lesson")
+    sys.exit(main(sample=parser.parse_args().check))

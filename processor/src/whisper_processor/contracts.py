@@ -7,10 +7,10 @@ import re
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import unquote_plus
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from whisper_processor.errors import PermanentError
 
@@ -18,7 +18,7 @@ METRICS_NAMESPACE = "ClassReflect/Whisper"
 PARAMETER_PREFIX = "/classreflect/whisper/config"
 """Settings of the appliance in Parameter Store, one parameter each, named like the environment variable."""
 WANTED_PARAMETER = "/classreflect/whisper/processor/wanted"
-"""Parameter that names the processor release the appliance should run."""
+"""Parameter that names the processor release the appliance should run; a `Wanted` in JSON."""
 DATABASE_SECRET = "classreflect/database/credentials"  # noqa: S105 - the secret's name
 PROCESSOR_LOG_GROUP = "/classreflect/whisper/processor"
 
@@ -27,11 +27,15 @@ ROLE_PROCESSOR = "whisper-processor"
 HOLD_TAG = "classreflect:hold"
 HEARTBEAT_TAG = "classreflect:heartbeat"
 PROCESSOR_TAG = "classreflect:processor"
-"""The version of the processor that runs on the instance."""
+"""The release of the processor that runs on the instance."""
 
 AUDIO_PREFIX = "audio-files/"
 MODELS_PREFIX = "models/"
 TRANSCRIPTS_PREFIX = "transcripts/"
+RELEASES_PREFIX = "scripts/releases/"
+WHEELHOUSES_PREFIX = "scripts/wheelhouses/"
+UPDATE_FAILED_METRIC = "UpdateFailed"
+"""One for each release that an appliance could not install."""
 
 
 class Task(StrEnum):
@@ -132,6 +136,93 @@ def parse_hold(text: str | None) -> Hold | None:
     except ValueError:
         until = None
     return Hold(by=match["by"], until=until) if match and until and until.tzinfo else Hold(by=text, until=None)
+
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ReleaseName = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+]{0,39}-[0-9a-f]{12}$")]
+"""`<version>-<first twelve digits of the archive's sha256>`."""
+
+
+class StoredFile(BaseModel):
+    """An object of the bucket, and the only bytes it may have."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    sha256: Sha256
+
+
+class Release(BaseModel):
+    """What can be installed on an appliance: an archive, and the packages it stands on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: ReleaseName
+    version: str
+    archive: StoredFile
+    wheelhouse: StoredFile
+
+    @model_validator(mode="after")
+    def _named_by_content(self) -> Self:
+        if self.name != release_name(self.version, self.archive.sha256):
+            raise ValueError("a release is named by its version and its archive's sha256")
+        return self
+
+
+def release_name(version: str, sha256: str) -> str:
+    return f"{version}-{sha256[:12]}"
+
+
+class ReleaseManifest(BaseModel):
+    """`release.json` in a release's archive."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    wheel: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+\-]+\.whl$")]
+    wheel_sha256: Sha256
+    wheelhouse_sha256: Sha256
+
+
+class Wanted(BaseModel):
+    """The pointer: which release every appliance should run, and who wished so."""
+
+    model_config = ConfigDict(frozen=True)
+
+    release: Release
+    set_by: str
+    set_at: datetime
+    previous: ReleaseName | None = None
+    """What was wanted before; a rollback without a name goes there."""
+
+
+class UpdateResult(StrEnum):
+    INSTALLED = "installed"
+    UNCHANGED = "unchanged"
+    """The wanted release runs already, or none is wanted."""
+    SKIPPED = "skipped"
+    """This very wish failed on this machine before; another deploy tries again."""
+    UNREACHABLE = "unreachable"
+    """Parameter Store or the bucket did not answer; the machine goes on with what it has."""
+    REFUSED = "refused"
+    """The bytes in the bucket are not those the pointer names."""
+    FAILED = "failed"
+    """It could not be installed or did not pass its check; the release before it runs."""
+
+
+class UpdateReport(BaseModel):
+    """How an update on an appliance ended: a line in its log, and the answer to the operator."""
+
+    model_config = ConfigDict(frozen=True)
+
+    result: UpdateResult
+    reason: str
+    wanted: str | None
+    current: str | None
+    """The release the machine runs now."""
+    previous: str | None
+    seconds: float
+    at: datetime
 
 
 def audio_key(owner: Owner, job_id: str, name: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import urllib3
@@ -72,6 +74,23 @@ class Machine:
 
     def _tag(self, key: str, value: str) -> None:
         self._client.create_tags(Resources=[self.instance_id], Tags=[{"Key": key, "Value": value[:256]}])
+
+
+def region(metadata: Metadata) -> str | None:
+    """boto3 itself reads AWS_DEFAULT_REGION alone; an instance knows where it is."""
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if named:
+        return named
+    try:
+        return metadata.region
+    except urllib3.exceptions.HTTPError:
+        return None  # the configuration file may name it
+
+
+def installed_release(prefix: Path = Path(sys.prefix)) -> str | None:
+    """The name of the release this runs from; None where it was not installed as one (a checkout)."""
+    folder = prefix.resolve()
+    return folder.name if folder.parent.name == "releases" else None
 
 
 def _now() -> str:

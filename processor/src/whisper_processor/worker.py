@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
@@ -123,6 +124,36 @@ class Worker:
             self._intake.close()
             self._jobs.close()
 
+    def rehearse(self, sample: Path) -> int:
+        """Transcribe a recording as a lesson is, and write nothing; the number of words heard.
+
+        Raises PermanentError and TransientError, as a lesson would.
+        """
+        settings = self._settings
+        with TemporaryDirectory(dir=settings.work_dir, prefix="check-") as folder:
+            samples = Path(folder) / "samples"
+            decode(sample, samples, settings.max_audio_seconds)
+            folders = [settings.whisper_models_dir, settings.fetched_models_dir or settings.whisper_models_dir]
+            try:
+                model = model_path(folders, settings.whisper_engine, settings.whisper_model)
+            except ModelError as error:
+                raise PermanentError(str(error)) from error
+            work = Work(samples=samples, engine=settings.whisper_engine, model=model, options=self._options())
+            done = self._transcriber.transcribe(work, settings.deadline_minimum_seconds, lambda _fraction: None)
+        return len(plain_text(done.transcription).split())
+
+    def _options(self, message: JobMessage | None = None) -> Options:
+        settings = self._settings
+        asked = message or JobMessage(s3Key="-")
+        return Options(
+            task=asked.task,
+            language=asked.language,
+            word_timestamps=asked.wordTimestamps,
+            beam_size=settings.whisper_beam_size,
+            batch_size=settings.whisper_batch_size,
+            threads=settings.whisper_threads,
+        )
+
     def _handle(self, assignment: Assignment) -> None:
         message = assignment.message
         with structlog.contextvars.bound_contextvars(job_id=message.job_id if message else None):
@@ -219,14 +250,7 @@ class Worker:
             samples=samples,
             engine=engine,
             model=path,
-            options=Options(
-                task=message.task,
-                language=message.language,
-                word_timestamps=message.wordTimestamps,
-                beam_size=settings.whisper_beam_size,
-                batch_size=settings.whisper_batch_size,
-                threads=settings.whisper_threads,
-            ),
+            options=self._options(message),
         )
         started = time.monotonic()
         deadline = max(settings.deadline_minimum_seconds, duration * settings.deadline_factor)

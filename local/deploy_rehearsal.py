@@ -1,0 +1,473 @@
+"""`make rehearse-deploy`: releases and settings on their way to a real appliance, with what can go wrong on it.
+
+A cloud of its own, booted copies of the image, releases made by the very builder from copies of the sources.
+Each case is an operator's verb and a lesson: the lesson must be done once, and by the right release.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from local.cloud import LocalCloud
+from local.container import Container, obstacle
+from local.errors import LocalError
+from local.machines import MachineKind
+from local.namespaces import PREFIX
+from ops import appliance, deploy, image, lessons, migrate, releases, rollout
+from ops.connection import Connection
+from ops.deploy_lock import LOCK_KEY, deploying
+from ops.errors import OpsError
+from ops.release_archive import FOLDER, BuiltRelease, build_release
+from ops.settings import REPOSITORY, OpsSettings
+from ops.wheelhouse import PROCESSOR, Artefact, build_wheelhouse
+from whisper_processor.contracts import METRICS_NAMESPACE, UPDATE_FAILED_METRIC, JobStatus, Owner
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+_OWNER = Owner(school_id=3, teacher_id=4)
+# A lesson is given back at once instead of finished: so it is certain that another release takes it up.
+_SETTINGS = {
+    "POLL_WAIT_SECONDS": "1",
+    "PROGRESS_SECONDS": "0.5",
+    "BACKOFF_BASE_SECONDS": "1",
+    "DRAIN_SECONDS": "1",
+}
+_BROKEN = '\n\ndef has_speech(samples: Samples) -> bool:\n    raise RuntimeError("broken on purpose")\n'
+_HOLD = timedelta(hours=1)
+_WAIT_SECONDS = 240.0
+_REPEATS = 8
+
+
+class CaseFailed(Exception):
+    """What was seen, and what should have been."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    case: str
+    passed: bool
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Releases of the worker's sources with other version numbers, and one that cannot transcribe."""
+
+    wheelhouse: Artefact
+    folder: Path
+
+    def build(self, version: str, *, broken: bool = False) -> BuiltRelease:
+        source = self.folder / version
+        ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+        shutil.copytree(PROCESSOR, source, ignore=ignored)
+        project = source / "pyproject.toml"
+        text, changed = re.subn(r'(?m)^version = ".*"$', f'version = "{version}"', project.read_text())
+        if changed != 1:
+            raise LocalError("processor/pyproject.toml has not just one version")
+        project.write_text(text)
+        if broken:
+            speech = source / "src" / "whisper_processor" / "speech.py"
+            speech.write_text(speech.read_text() + _BROKEN)
+        return build_release(self.wheelhouse, source=source, folder=self.folder / "built")
+
+
+@dataclass
+class Stage:
+    """The cloud of the rehearsal, its appliance, and what the cases share."""
+
+    cloud: LocalCloud
+    aws: Connection
+    variants: Variants
+    say: Say
+    short: Path
+    long: Path
+
+    def __post_init__(self) -> None:
+        self.told: list[str] = []
+
+    def deploy(self, built: BuiltRelease) -> list[str]:
+        """`make deploy-processor` with this release; returns what it said."""
+        self.told = []
+        rollout.deploy_processor(self.aws, lambda: built, self._tell)
+        return self.told
+
+    def refused(self, action: Callable[[], object], words: str) -> str:
+        try:
+            action()
+        except OpsError as error:
+            expect(words in str(error), f"it ended with {error!s}, not with {words!r}")
+            return str(error)
+        raise CaseFailed(f"it went through, and should have been refused with {words!r}")
+
+    def _tell(self, text: str) -> None:
+        self.told.append(text)
+        self.say(f"  {text}")
+
+    def start(self) -> None:
+        appliance.start(self.aws, _HOLD, lambda _text: None)
+
+    def stop(self) -> None:
+        appliance.stop(self.aws, _HOLD, lambda _text: None)
+
+    def submit(self, file: Path) -> str:
+        return lessons.submit(self.aws, file, _OWNER, {})
+
+    def wait_for_progress(self, job_id: str) -> None:
+        def under_way() -> bool:
+            job = lessons.find_job(self.aws, job_id)
+            return job.status is JobStatus.PROCESSING and job.progress > 0
+
+        wait_until("the lesson is under way", under_way)
+
+    def done_by(self, job_id: str) -> str:
+        """Wait for the lesson's end; the release that did it. It must have been done, and once."""
+        for _ in lessons.follow(self.aws, job_id, _WAIT_SECONDS):
+            pass
+        job = lessons.find_job(self.aws, job_id)
+        expect(job.status is JobStatus.COMPLETED, f"the lesson is {job.status}: {job.error_message}")
+        with self.aws.database() as database, database.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) AS n FROM transcripts WHERE job_id=%s", (job_id,))
+            row = cursor.fetchone()
+        expect(row is not None and row["n"] == 1, f"the lesson has {row and row['n']} transcripts")
+        return wait_until("the log tells who did it", lambda: self._author(job_id))
+
+    def _author(self, job_id: str) -> str | None:
+        """From the processor's log, in which each worker says at its start what it is."""
+        log = self.folder / "processor.log"
+        release: str | None = None
+        for line in log.read_text(errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("event") == "worker_started":
+                release = event["version"]
+            if event.get("event") == "job_completed" and event.get("job_id") == job_id:
+                return release
+        return None
+
+    @property
+    def instance_id(self) -> str:
+        return self.aws.instance()["InstanceId"]
+
+    @property
+    def folder(self) -> Path:
+        return self.cloud.root / "instances" / self.instance_id
+
+    def link(self, name: str) -> str | None:
+        """What a link of the machine names, read from outside."""
+        path = self.folder / "root" / "opt" / "whisper" / name
+        return path.readlink().name if path.is_symlink() else None
+
+    def cut_power(self) -> None:
+        name = f"{PREFIX}{self.instance_id[2:14]}"
+        Container(name, self.folder / "root", self.folder).cut_power()
+
+    def wanted(self) -> str | None:
+        wanted = releases.read_wanted(self.aws)
+        return wanted.release.name if wanted else None
+
+    def failures_told(self) -> float:
+        """How many failed updates the machine has reported to CloudWatch."""
+        now = datetime.now(UTC)
+        found = self.aws.cloudwatch.get_metric_statistics(
+            Namespace=METRICS_NAMESPACE,
+            MetricName=UPDATE_FAILED_METRIC,
+            StartTime=now - timedelta(hours=1),
+            EndTime=now + timedelta(minutes=1),
+            Period=3600,
+            Statistics=["Sum"],
+        )
+        return sum(point["Sum"] for point in found["Datapoints"])
+
+
+def expect(true: bool, otherwise: str) -> None:
+    if not true:
+        raise CaseFailed(otherwise)
+
+
+def wait_until(what: str, true: Callable[[], T | None], seconds: float = _WAIT_SECONDS) -> T:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.1)
+    raise CaseFailed(f"not within {seconds:.0f} s: {what}")
+
+
+# The cases, in this order: each begins with an appliance that runs and has nothing to do.
+
+
+def while_a_lesson_is_transcribed(stage: Stage) -> str:
+    job = stage.submit(stage.long)
+    stage.wait_for_progress(job)
+    built = stage.variants.build("9.0.1")
+    stage.deploy(built)
+    author = stage.done_by(job)
+    expect(author == built.release.name, f"the lesson was done by {author}")
+    return "given back and done once, by the new release"
+
+
+def two_deploys_at_once(stage: Stage) -> str:
+    built = stage.variants.build("9.0.2")
+    failed: list[Exception] = []
+
+    def first() -> None:
+        try:
+            stage.deploy(built)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    bucket = stage.aws.foundation["BucketName"]
+    other = Connection(stage.aws.settings)
+    locked = {"Bucket": bucket, "Prefix": LOCK_KEY}
+    wait_until("the first one has the lock", lambda: other.s3.list_objects_v2(**locked).get("Contents"))  # type: ignore[arg-type]
+    second = _verb(stage, "deploy-processor")
+    thread.join()
+    expect(not failed, f"the first one failed: {failed}")
+    lines = [line for line in second.stderr.splitlines() if line.strip()]
+    expect(second.returncode == 1 and len(lines) == 1, f"the second one: {lines}, {second.returncode}")
+    expect("runs deploy-processor since" in lines[0], f"the second one said {lines[0]}")
+    expect(stage.link("current") == built.release.name, f"{stage.link('current')} runs")
+    return "the second is refused in one line, the first goes through"
+
+
+def while_stopped(stage: Stage) -> str:
+    stage.stop()
+    built = stage.variants.build("9.0.3")
+    told = stage.deploy(built)
+    expect(any("at its next boot" in line for line in told), f"the deploy said {told}")
+    job = stage.submit(stage.short)
+    stage.start()
+    author = stage.done_by(job)
+    expect(author == built.release.name, f"the lesson was done by {author}")
+    return "installed at the boot, the lesson done by the new release"
+
+
+def corrupted_archive(stage: Stage) -> str:
+    before = stage.wanted()
+    built = stage.variants.build("9.0.4")
+    release = built.release
+
+    def deploy_what_was_changed() -> None:
+        with deploying(stage.aws, "deploy-processor", stage.say) as lock:
+            releases.publish(stage.aws, built, stage.say)
+            body = bytearray(built.archive.path.read_bytes())
+            body[len(body) // 2] ^= 1
+            bucket = stage.aws.foundation["BucketName"]
+            stage.aws.s3.put_object(Bucket=bucket, Key=release.archive.key, Body=bytes(body))
+            rollout.bring(stage.aws, release, lock, stage.say)
+
+    stage.refused(deploy_what_was_changed, "has sha256")
+    author = stage.done_by(stage.submit(stage.short))
+    expect(author == before == stage.wanted(), f"the lesson was done by {author}, {stage.wanted()} is wanted")
+    return "one bit is enough to be refused; the old release works on"
+
+
+def broken_release(stage: Stage) -> str:
+    before = stage.wanted()
+    job = stage.submit(stage.long)
+    stage.wait_for_progress(job)
+    stage.refused(lambda: stage.deploy(stage.variants.build("9.0.5", broken=True)), "its check failed")
+    expect(stage.link("current") == before == stage.wanted(), f"{stage.link('current')} runs")
+    author = stage.done_by(job)
+    expect(author == before, f"the lesson was done by {author}")
+    return "fails its check, rolled back; the lesson done by the old one"
+
+
+def broken_release_at_boot(stage: Stage) -> str:
+    before, reported = stage.wanted(), stage.failures_told()
+    stage.stop()
+    built = stage.variants.build("9.0.6", broken=True)
+    stage.deploy(built)
+    job = stage.submit(stage.short)
+    stage.start()
+    author = stage.done_by(job)
+    expect(author == before, f"the lesson was done by {author}")
+    expect(stage.failures_told() > reported, "the machine did not report it: no alarm would come of it")
+    return "the boot falls back and reports it; the lesson done by the old one"
+
+
+def power_cut_in_the_flip(stage: Stage) -> str:
+    job = stage.submit(stage.long)
+    stage.wait_for_progress(job)
+    built = stage.variants.build("9.0.7")
+    told: list[str] = []
+    failed: list[Exception] = []
+
+    def deploy_it() -> None:
+        try:
+            told.extend(stage.deploy(built))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=deploy_it)
+    thread.start()
+    wait_until("the link is flipped", lambda: stage.link("current") == built.release.name)
+    expect(stage.link("proven") != built.release.name, "the check was over already")
+    stage.cut_power()
+    thread.join()
+    expect(not failed, f"the deploy failed: {failed}")
+    expect(any("at its next boot" in line for line in told), f"the deploy said {told}")
+    appliance.wait_for(stage.aws, "stopped", 120)
+    stage.start()
+    author = stage.done_by(job)
+    expect(author == built.release.name, f"the lesson was done by {author}")
+    expect(stage.link("proven") == built.release.name, f"{stage.link('proven')} is trusted")
+    return "killed between the flip and the check; the next boot goes on with it"
+
+
+def ssm_not_ready(stage: Stage) -> str:
+    stage.stop()
+    stage.aws.ec2.start_instances(InstanceIds=[stage.instance_id])
+    built = stage.variants.build("9.0.8")
+    told = stage.deploy(built)
+    expect(any("waiting until" in line for line in told), f"nothing was waited for: {told}")
+    expect(stage.link("current") == built.release.name, f"{stage.link('current')} runs")
+    author = stage.done_by(stage.submit(stage.short))
+    expect(author == built.release.name, f"the lesson was done by {author}")
+    return "waited for, then installed"
+
+
+def roll_back(stage: Stage) -> str:
+    wanted = releases.read_wanted(stage.aws)
+    before = wanted.previous if wanted else None
+    rollout.rollback(stage.aws, "", stage.say)
+    author = stage.done_by(stage.submit(stage.short))
+    expect(author == before == stage.link("current"), f"the lesson was done by {author}, not {before}")
+    return "the release before runs again"
+
+
+def settings_it_cannot_run_with(stage: Stage) -> str:
+    bad = _SETTINGS | {"WHISPER_MODEL": "large-v3"}
+    stage.refused(lambda: rollout.deploy_config(stage.aws, bad, stage.say), "the settings from before are back")
+    expect(deploy.stored_settings(stage.aws) == _SETTINGS, "the old settings are not back")
+    stage.done_by(stage.submit(stage.short))
+    return "put back, and the worker runs with the old ones"
+
+
+CASES: Sequence[tuple[str, Callable[[Stage], str]]] = (
+    ("upgrade while a lesson is transcribed", while_a_lesson_is_transcribed),
+    ("two deploys at once", two_deploys_at_once),
+    ("upgrade while stopped", while_stopped),
+    ("corrupted artefact", corrupted_archive),
+    ("broken release", broken_release),
+    ("broken release at a boot", broken_release_at_boot),
+    ("power cut in the middle of the flip", power_cut_in_the_flip),
+    ("SSM not ready yet", ssm_not_ready),
+    ("rollback", roll_back),
+    ("settings the worker cannot run with", settings_it_cannot_run_with),
+)
+
+
+def rehearse_deploy(cloud: LocalCloud, settings: OpsSettings, say: Say, only: str = "") -> list[Outcome]:
+    """Run the cases, all or those with `only` in their names; how each ended. Raises LocalError where none can."""
+    reason = obstacle()
+    if reason:
+        raise LocalError(f"no appliance can boot here: {reason}")
+    if image.current_baked() is None:
+        raise LocalError("there is no image to boot: run `make image`")
+    chosen = [(name, case) for name, case in CASES if only in name]
+    if not chosen:
+        raise LocalError(f"no case is called so: {only}; there are {', '.join(name for name, _ in CASES)}")
+    with (
+        tempfile.TemporaryDirectory(prefix="whisper-deploy-") as scratch,
+        _staged(cloud, settings, Path(scratch), say) as stage,
+    ):
+        return [_play(stage, name, case) for name, case in chosen]
+
+
+def _play(stage: Stage, name: str, case: Callable[[Stage], str]) -> Outcome:
+    stage.say(name)
+    started = time.monotonic()
+    try:
+        if stage.aws.instance()["State"]["Name"] != "running":
+            stage.start()
+        detail, passed = case(stage), True
+    except (CaseFailed, OpsError, LocalError) as error:
+        detail, passed = str(error), False
+    seconds = time.monotonic() - started
+    stage.say(f"  {'passed' if passed else 'FAILED'} after {seconds:.0f} s: {detail}")
+    return Outcome(name, passed, detail, seconds)
+
+
+@contextmanager
+def _staged(cloud: LocalCloud, settings: OpsSettings, folder: Path, say: Say) -> Iterator[Stage]:
+    cloud = replace(
+        cloud,
+        root=folder / "cloud",
+        port=_free_port(),
+        database_port=_free_port(),
+        machine=MachineKind.NSPAWN,
+        strict=False,
+    )
+    mine = settings.model_copy(
+        update={
+            "local_port": cloud.port,
+            "local_db_port": cloud.database_port,
+            "local_root": cloud.root,
+            "local_machine": str(MachineKind.NSPAWN),
+            "local_auth": False,
+            "image_id": "",
+        }
+    )
+    aws = Connection(mine)
+    long = folder / "long.flac"
+    sources = [f"-i {image.SAMPLE}" for _ in range(_REPEATS)]
+    command = ["ffmpeg", "-v", "error", *" ".join(sources).split()]
+    command += ["-filter_complex", f"concat=n={_REPEATS}:v=0:a=1", str(long)]
+    subprocess.run(command, check=True)
+    try:
+        say("a cloud of its own, with a real appliance")
+        cloud.up(lambda _text: None)
+        deploy.deploy_infra(aws, say)
+        migrate.migrate(aws.database())
+        deploy.deploy_config(aws, _SETTINGS, lambda _text: None)
+        deploy.launch(aws, say)
+        appliance.hold(aws, _HOLD, lambda _text: None)
+        appliance.wait_for(aws, "running", 120)
+        variants = Variants(build_wheelhouse(FOLDER, say), folder / "variants")
+        yield Stage(cloud, aws, variants, say, image.SAMPLE, long)
+    finally:
+        cloud.destroy(lambda _text: None)
+
+
+def _verb(stage: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """As an operator runs it."""
+    settings = stage.aws.settings
+    environment = {
+        "CLOUD": "local",
+        "LOCAL_PORT": str(settings.local_port),
+        "LOCAL_DB_PORT": str(settings.local_db_port),
+        "LOCAL_ROOT": str(settings.local_root),
+        "LOCAL_MACHINE": settings.local_machine,
+        "LOCAL_AUTH": "false",
+    }
+    command = [sys.executable, "-m", "ops", *arguments]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

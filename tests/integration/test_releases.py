@@ -1,0 +1,311 @@
+"""Releases in the bucket, the pointer, the lock, and the verbs about them, against the emulator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ops import appliance, deploy, releases, rollout, screen, status
+from ops.connection import Connection
+from ops.deploy_lock import LASTS, LOCK_KEY, deploying
+from ops.errors import OpsError
+from ops.release_archive import BuiltRelease, build_release
+from ops.settings import REPOSITORY
+from ops.wheelhouse import PROCESSOR, Artefact, sha256
+from tests.integration.conftest import SHORT_POLLS, kept_up, quiet
+from whisper_processor.contracts import (
+    HEARTBEAT_TAG,
+    HOLD_TAG,
+    PROCESSOR_TAG,
+    RELEASES_PREFIX,
+    WANTED_PARAMETER,
+    WHEELHOUSES_PREFIX,
+    Wanted,
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> BuiltRelease:
+    """This checkout's release, on a wheelhouse of a few bytes."""
+    folder = tmp_path_factory.mktemp("built")
+    wheelhouse = folder / "wheelhouse.tar"
+    wheelhouse.write_text("wheels")
+    return build_release(Artefact(wheelhouse, sha256(wheelhouse)), source=PROCESSOR, folder=folder)
+
+
+@pytest.fixture
+def cloud(deployed: Connection) -> Iterator[Connection]:
+    """Without any release, before and after."""
+    empty(deployed)
+    yield deployed
+    empty(deployed)
+
+
+def empty(cloud: Connection) -> None:
+    releases.write_wanted(cloud, None)
+    for key in keys(cloud, "scripts/releases/", "scripts/wheelhouses/", LOCK_KEY):
+        cloud.s3.delete_object(Bucket=cloud.foundation["BucketName"], Key=key)
+
+
+def keys(cloud: Connection, *prefixes: str) -> list[str]:
+    bucket = cloud.foundation["BucketName"]
+    pages = [cloud.s3.list_objects_v2(Bucket=bucket, Prefix=prefix) for prefix in prefixes]
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+def variant(built: BuiltRelease, version: str, *, wheels: str = "wheels") -> BuiltRelease:
+    """Another release, as far as the bucket can tell."""
+    archive = built.archive.path.with_name(f"{version}.tar")
+    archive.write_text(version)
+    packages = built.archive.path.with_name(f"{wheels.replace(' ', '-')}.tar")
+    packages.write_text(wheels)
+    digest = sha256(archive)
+    name = f"{version}-{digest[:12]}"
+    release = built.release.model_copy(
+        update={
+            "name": name,
+            "version": version,
+            "archive": built.release.archive.model_copy(
+                update={"key": f"{RELEASES_PREFIX}{name}/release.tar", "sha256": digest}
+            ),
+            "wheelhouse": built.release.wheelhouse.model_copy(
+                update={"key": f"{WHEELHOUSES_PREFIX}{sha256(packages)[:12]}.tar", "sha256": sha256(packages)}
+            ),
+        }
+    )
+    return replace(
+        built,
+        release=release,
+        archive=Artefact(archive, digest),
+        wheelhouse=Artefact(packages, release.wheelhouse.sha256),
+    )
+
+
+def test_the_same_sources_give_the_same_release(built: BuiltRelease, tmp_path: Path) -> None:
+    again = build_release(built.wheelhouse, source=PROCESSOR, folder=tmp_path)
+    assert again.release == built.release
+    assert again.archive.path.read_bytes() == built.archive.path.read_bytes()
+
+
+def test_a_release_holds_the_wheel_and_the_roles_that_bake_images(built: BuiltRelease) -> None:
+    listed = subprocess.run(["tar", "tf", built.archive.path], capture_output=True, text=True, check=True)
+    names = set(listed.stdout.splitlines())
+    assert {"release.json", built.processor.path.name, "ansible/release.yml", "ansible/ansible.cfg"} <= names
+    roles = REPOSITORY / "ansible" / "roles"
+    for role in ("whisper", "processor"):
+        expected = {f"ansible/roles/{p.relative_to(roles)}" for p in (roles / role).rglob("*") if p.is_file()}
+        assert expected <= names
+
+
+def test_a_published_release_is_found_by_name_and_by_version(cloud: Connection, built: BuiltRelease) -> None:
+    releases.publish(cloud, built, quiet)
+    there = releases.published(cloud)
+    assert [one.release for one in there] == [built.release]
+    for asked in (built.release.name, built.release.version):
+        assert releases.find_release(there, asked) == built.release
+    with pytest.raises(OpsError, match=f"there: {built.release.name}"):
+        releases.find_release(there, "9.9.9")
+
+
+def test_a_version_that_two_releases_have_must_be_named(cloud: Connection, built: BuiltRelease) -> None:
+    other = built.release.model_copy(update={"name": f"{built.release.version}-0123456789ab"})
+    both = [releases.Published(release, datetime.now(UTC)) for release in (built.release, other)]
+    with pytest.raises(OpsError, match="several releases"):
+        releases.find_release(both, built.release.version)
+
+
+def test_packages_are_uploaded_once(cloud: Connection, built: BuiltRelease) -> None:
+    said: list[str] = []
+    releases.publish(cloud, built, said.append)
+    releases.publish(cloud, variant(built, "9.0.0"), said.append)
+    assert sum("uploading its packages" in line for line in said) == 1
+    assert len(keys(cloud, WHEELHOUSES_PREFIX)) == 1
+
+
+def test_the_pointer_remembers_what_was_wanted_before(cloud: Connection, built: BuiltRelease) -> None:
+    first, second = built.release, variant(built, "9.0.0").release
+    assert releases.set_wanted(cloud, first, None).previous is None
+    releases.set_wanted(cloud, second, releases.read_wanted(cloud))
+    releases.set_wanted(cloud, second, releases.read_wanted(cloud))
+    wanted = releases.read_wanted(cloud)
+    assert wanted is not None
+    assert (wanted.release, wanted.previous) == (second, first.name)
+    stored = cloud.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
+    assert Wanted.model_validate_json(stored) == wanted
+    assert len(stored) < 4096, "a standard parameter holds no more"
+    assert status.read_status(cloud).version.wanted == second.name
+
+
+def test_a_pointer_that_cannot_be_read_is_a_finding_not_a_crash(cloud: Connection) -> None:
+    cloud.ssm.put_parameter(Name=WANTED_PARAMETER, Value="0.1.0", Type="String", Overwrite=True)
+    assert any("cannot be read" in problem for problem in status.read_status(cloud).problems)
+
+
+def test_only_what_nothing_needs_is_pruned(cloud: Connection, built: BuiltRelease) -> None:
+    old = [variant(built, f"9.0.{number}", wheels=f"wheels {number}") for number in range(5)]
+    for one in old:
+        releases.publish(cloud, one, quiet)
+    releases.set_wanted(cloud, old[0].release, None)
+    releases.set_wanted(cloud, old[1].release, releases.read_wanted(cloud))
+    releases.prune(cloud, 1, {old[2].release.name}, quiet)
+    left = {one.release.name for one in releases.published(cloud)}
+    assert {old[number].release.name for number in (0, 1, 2)} <= left
+    assert len(left) == 4, "and the newest one"
+    assert len(keys(cloud, WHEELHOUSES_PREFIX)) == 4, "packages go with the last release on them"
+
+
+def test_two_deploys_exclude_each_other(cloud: Connection) -> None:
+    with (
+        deploying(cloud, "deploy-processor", quiet),
+        pytest.raises(OpsError, match="runs deploy-processor since"),
+        deploying(cloud, "rollback", quiet),
+    ):
+        pass
+    with deploying(cloud, "rollback", quiet):
+        assert keys(cloud, LOCK_KEY) == [LOCK_KEY]
+    assert keys(cloud, LOCK_KEY) == []
+
+
+def test_a_lock_whose_deploy_died_is_taken_over_and_named(cloud: Connection) -> None:
+    said: list[str] = []
+    long_ago = datetime.now(UTC) - LASTS - timedelta(seconds=1)
+    with deploying(cloud, "deploy-processor", quiet, now=long_ago) as dead:
+        with deploying(cloud, "rollback", said.append):
+            assert "never ended" in said[0]
+            with pytest.raises(OpsError, match="taken over"):
+                dead.renew()
+            with pytest.raises(OpsError, match="runs rollback"), deploying(cloud, "deploy-config", quiet):
+                pass
+        assert keys(cloud, LOCK_KEY) == []
+
+
+def test_the_one_who_was_taken_over_does_not_end_the_others_lock(cloud: Connection) -> None:
+    long_ago = datetime.now(UTC) - LASTS - timedelta(seconds=1)
+    first = deploying(cloud, "deploy-processor", quiet, now=long_ago)
+    second = deploying(cloud, "rollback", quiet)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert keys(cloud, LOCK_KEY) == [LOCK_KEY]
+    second.__exit__(None, None, None)
+    assert keys(cloud, LOCK_KEY) == []
+
+
+def test_a_lock_that_cannot_be_read_does_not_block_for_ever(cloud: Connection) -> None:
+    cloud.s3.put_object(Bucket=cloud.foundation["BucketName"], Key=LOCK_KEY, Body=b"?")
+    with deploying(cloud, "rollback", quiet):
+        pass
+
+
+def test_a_machine_that_is_a_process_is_told_apart(cloud: Connection, built: BuiltRelease) -> None:
+    said: list[str] = []
+    rollout.deploy_processor(cloud, lambda: built, said.append)
+    assert any("LOCAL_MACHINE=process" in line for line in said)
+    wanted = releases.read_wanted(cloud)
+    assert wanted is not None
+    assert wanted.release == built.release
+
+
+def test_rollback_goes_to_the_release_before_and_to_a_named_one(cloud: Connection, built: BuiltRelease) -> None:
+    first, second = built, variant(built, "9.0.0")
+    with pytest.raises(OpsError, match="nothing was wanted before"):
+        rollout.rollback(cloud, "", quiet)
+    for one in (first, second):
+        rollout.deploy_processor(cloud, lambda one=one: one, quiet)  # type: ignore[misc]
+    rollout.rollback(cloud, "", quiet)
+    assert wanted_name(cloud) == first.release.name
+    rollout.rollback(cloud, "9.0.0", quiet)
+    assert wanted_name(cloud) == second.release.name
+    with pytest.raises(OpsError, match=r"no release 1\.2\.3"):
+        rollout.rollback(cloud, "1.2.3", quiet)
+    assert wanted_name(cloud) == second.release.name
+
+
+def wanted_name(cloud: Connection) -> str | None:
+    wanted = releases.read_wanted(cloud)
+    return wanted.release.name if wanted else None
+
+
+def test_versions_tell_what_is_there_wanted_and_running(
+    cloud: Connection, built: BuiltRelease, command_environment: dict[str, str]
+) -> None:
+    first, second = built, variant(built, "9.0.0")
+    for one in (first, second):
+        rollout.deploy_processor(cloud, lambda one=one: one, quiet)  # type: ignore[misc]
+    instance_id = cloud.instance()["InstanceId"]
+    before = releases.running_release(cloud.instance())
+    cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": first.release.name}])
+    try:
+        told = subprocess.run(
+            [sys.executable, "-m", "ops", "versions", "--json"],
+            cwd=REPOSITORY,
+            env=command_environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = json.loads(told.stdout)
+        assert found["wanted"] == second.release.name
+        rows = {row["name"]: row for row in found["releases"]}
+        assert rows[second.release.name]["wanted"]
+        assert rows[first.release.name]["previous"]
+        assert [runner["instance_id"] for runner in rows[first.release.name]["on"]] == [instance_id]
+        screen.show_versions(releases.versions(cloud))
+    finally:
+        cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": before or "-"}])
+
+
+def test_settings_reach_a_running_worker_at_once(cloud: Connection) -> None:
+    with kept_up(cloud):
+        before = tag_of(cloud, HEARTBEAT_TAG)
+        hold = tag_of(cloud, HOLD_TAG)
+        said: list[str] = []
+        wanted = SHORT_POLLS | {"EMPTY_POLLS": "1000", "MAX_ATTEMPTS": "4"}
+        rollout.deploy_config(cloud, wanted, said.append)
+        assert tag_of(cloud, HEARTBEAT_TAG) > before, "its worker has started anew"
+        assert tag_of(cloud, HOLD_TAG) == hold, "a person's hold is as it was"
+        said.clear()
+        rollout.deploy_config(cloud, wanted, said.append)
+        assert said == ["the settings are as they were"]
+
+
+def test_settings_the_worker_cannot_run_with_are_put_back(
+    cloud: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DATABASE_TLS needs certificates, which the process's environment names; without them the worker refuses."""
+    with kept_up(cloud):
+        before = deploy.stored_settings(cloud)
+        monkeypatch.setattr(rollout, "_COME_BACK_SECONDS", 8.0)
+        monkeypatch.setattr(deploy, "validate_settings", lambda _wanted: None)
+        wrong = before | {"MAX_ATTEMPTS": "none at all"}
+        with pytest.raises(OpsError, match="the settings from before are back"):
+            rollout.deploy_config(cloud, wrong, quiet)
+        assert deploy.stored_settings(cloud) == before
+
+
+def test_an_invalid_setting_changes_nothing(cloud: Connection) -> None:
+    before = deploy.stored_settings(cloud)
+    with pytest.raises(OpsError, match="MAX_ATTEMPTS"):
+        rollout.deploy_config(cloud, before | {"MAX_ATTEMPTS": "0"}, quiet)
+    assert deploy.stored_settings(cloud) == before
+    assert keys(cloud, LOCK_KEY) == []
+
+
+def test_a_stopped_appliance_reads_its_settings_at_its_next_boot(cloud: Connection) -> None:
+    said: list[str] = []
+    before = deploy.stored_settings(cloud)
+    appliance.wait_for(cloud, "stopped", 60)
+    rollout.deploy_config(cloud, before | {"MAX_ATTEMPTS": "4"}, said.append)
+    assert any("at its next boot" in line for line in said)
+    rollout.deploy_config(cloud, before, quiet)
+
+
+def tag_of(cloud: Connection, key: str) -> str:
+    return next((tag["Value"] for tag in cloud.instance()["Tags"] if tag["Key"] == key), "")
