@@ -99,13 +99,14 @@ def check_image() -> None:
 
 @app.command("check-image")
 def bake_and_check_image() -> None:
-    """`image` and `test-image` where this machine can do them; otherwise says why not."""
+    """`image`, `test-image` and `rehearse-deploy` where this machine can do them; otherwise says why not."""
     reason = obstacle()
     if reason:
-        screen.say(f"skipped: baking, booting and testing the image ({reason})")
+        screen.say(f"skipped: baking, booting, testing and updating the image ({reason})")
         return
     make_image(OpsSettings(), screen.say)
     run_image_tests(local_cloud(), OpsSettings(), screen.say)
+    rehearse_deployment()
 
 
 @app.command()

@@ -402,8 +402,11 @@ def _play(stage: Stage, name: str, case: Callable[[Stage], str]) -> Outcome:
         if stage.aws.instance()["State"]["Name"] != "running":
             stage.start()
         detail, passed = case(stage), True
-    except (CaseFailed, OpsError, LocalError) as error:
-        detail, passed = str(error), False
+    except Exception as error:  # one case that breaks is not to hide how the others end
+        detail, passed = (
+            f"{error}" if isinstance(error, CaseFailed | OpsError | LocalError) else repr(error),
+            False,
+        )
     seconds = time.monotonic() - started
     stage.say(f"  {'passed' if passed else 'FAILED'} after {seconds:.0f} s: {detail}")
     return Outcome(name, passed, detail, seconds)

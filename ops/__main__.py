@@ -153,8 +153,15 @@ def ami() -> None:
     if cloud.settings.cloud is not Cloud.AWS:
         raise OpsError("an AMI is baked on AWS: set CLOUD=aws in .env; `make image` bakes the rehearsal's here")
     cloud.ec2.describe_availability_zones()  # a bake that lacks credentials is to fail now, not in ten minutes
-    image_id = images.bake(cloud.settings, images.gather(cloud.settings, screen.say), screen.say)
+    ingredients = images.gather(cloud.settings, screen.say)
+    image_id = images.bake(cloud.settings, ingredients, screen.say)
     images.record(cloud, image_id)
+    wanted = releases.read_wanted(cloud)
+    if wanted is not None and wanted.release.name != ingredients.built.release.name:
+        screen.say(f"{wanted.release.name} is wanted, the image brings {ingredients.built.release.name}:")
+        screen.say(
+            "machines made of it go back to the wanted one at their first boot, unless you `make deploy-processor`"
+        )
     screen.say(f"recorded in {images.IMAGE_PARAMETER}; `make deploy-infra` and `make launch` use it from now on")
     typer.echo(image_id)
 
