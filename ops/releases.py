@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,7 +69,7 @@ def publish(cloud: Connection, built: BuiltRelease, say: Say) -> None:
     """Put the release into the bucket; its packages only where they are not there. Safe to repeat."""
     release, bucket = built.release, cloud.foundation["BucketName"]
     size = built.wheelhouse.path.stat().st_size
-    if _size(cloud, bucket, release.wheelhouse.key) == size:
+    if size_of(cloud, bucket, release.wheelhouse.key) == size:
         say(f"its packages are in the bucket: {release.wheelhouse.key}")
     else:
         say(f"uploading its packages, {size / 1e6:.0f} MB, once for all releases that stand on them")
@@ -84,11 +85,14 @@ def publish(cloud: Connection, built: BuiltRelease, say: Say) -> None:
 def _every(step: int, total: int, say: Say) -> Callable[[int], None]:
     sent = 0
 
+    counting = threading.Lock()  # parts are sent on threads of their own
+
     def tell(count: int) -> None:
         nonlocal sent
-        if sent // step != (sent + count) // step:
-            say(f"  {(sent + count) / 1e6:.0f} of {total / 1e6:.0f} MB")
-        sent += count
+        with counting:
+            if sent // step != (sent + count) // step:
+                say(f"  {(sent + count) / 1e6:.0f} of {total / 1e6:.0f} MB")
+            sent += count
 
     return tell
 
@@ -215,7 +219,8 @@ def versions(cloud: Connection) -> Versions:
     )
 
 
-def _size(cloud: Connection, bucket: str, key: str) -> int | None:
+def size_of(cloud: Connection, bucket: str, key: str) -> int | None:
+    """An object's size in bytes; None when there is none."""
     try:
         return cloud.s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
     except ClientError as error:
