@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ValidationError
 
-from ops.connection import Connection
+from ops.connection import Connection, tags_of
 from ops.errors import OpsError
 from ops.release_archive import BuiltRelease
 from ops.settings import Cloud
@@ -186,7 +186,7 @@ def to_prune(newest_first: Sequence[str], used: Collection[str | None], kept: in
 
 def running_release(instance: InstanceTypeDef) -> str | None:
     """What its worker said at its last start."""
-    return next((tag["Value"] for tag in instance.get("Tags", []) if tag["Key"] == PROCESSOR_TAG), None)
+    return tags_of(instance).get(PROCESSOR_TAG)
 
 
 def on_processes(cloud: Connection) -> bool:

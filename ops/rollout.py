@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ops import deploy, machine, releases
 from ops.appliance import SERVICE
-from ops.connection import Connection
+from ops.connection import ROLL_TAG, Connection, tags_of
 from ops.deploy_lock import LASTS, DeployLock, deploying
 from ops.errors import OpsError
 from ops.release_archive import BuiltRelease
@@ -117,6 +117,9 @@ def _in_turn(cloud: Connection, act: Callable[[str], None], what: str, lock: Dep
         say("there is no appliance yet")
     for instance in found:
         instance_id = instance["InstanceId"]
+        if rolling := tags_of(instance).get(ROLL_TAG):
+            say(f"{instance_id} is left alone: `make roll` has it {rolling}")
+            continue
         state: str = instance["State"]["Name"]
         lock.renew()
         if state == "pending":
@@ -162,8 +165,7 @@ def _restart_process(cloud: Connection, instance_id: str, say: Say) -> None:
     )
     deadline = time.monotonic() + _COME_BACK_SECONDS
     while time.monotonic() < deadline:
-        tags = {tag["Key"]: tag["Value"] for tag in _look(cloud, instance_id).get("Tags", [])}
-        worker = parse_heartbeat(tags.get(HEARTBEAT_TAG))
+        worker = parse_heartbeat(tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG))
         if worker is not None and worker.heartbeat >= since:
             say(f"{instance_id}: the worker runs with them")
             return
@@ -212,14 +214,14 @@ def _watch(cloud: Connection, instance_id: str, say: Say) -> Callable[[float], N
 def _held(cloud: Connection, instance: InstanceTypeDef) -> Iterator[None]:
     """Neither worker nor autoscaler stops or restarts it meanwhile. A person's hold comes back afterwards."""
     instance_id = instance["InstanceId"]
-    before = next((tag["Value"] for tag in instance.get("Tags", []) if tag["Key"] == HOLD_TAG), None)
+    before = tags_of(instance).get(HOLD_TAG)
     until = (datetime.now(UTC) + LASTS).strftime("%Y-%m-%dT%H:%M:%SZ")
     ours = f"by=deploy of {getpass.getuser()};until={until}"
     cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": ours}])
     try:
         yield
     finally:
-        now = {tag["Key"]: tag["Value"] for tag in _look(cloud, instance_id).get("Tags", [])}.get(HOLD_TAG)
+        now = tags_of(_look(cloud, instance_id)).get(HOLD_TAG)
         if now == ours:  # else somebody has set a hold of their own since
             if before is None:
                 cloud.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])

@@ -24,7 +24,8 @@ class Metadata(EC2Metadata):
     """IMDSv2, at the endpoint botocore's own variable names, else the real one."""
 
     def __init__(self) -> None:
-        super().__init__(urllib3.PoolManager(retries=urllib3.Retry(2, backoff_factor=0.2)))
+        waits = urllib3.Timeout(connect=2, read=5)  # it is as near as can be, or not there at all
+        super().__init__(urllib3.PoolManager(retries=urllib3.Retry(2, backoff_factor=0.2), timeout=waits))
         endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _REAL_ENDPOINT).rstrip("/")
         self.service_url = f"{endpoint}/latest/"
         self.dynamic_url = f"{self.service_url}dynamic/"
