@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local.cloud import LocalCloud
-from ops import appliance, autoscaler_release, deploy, lessons, migrate, screen
+from ops import autoscaler_release, capacity, deploy, lessons, migrate, screen
 from ops.__main__ import submit_with_progress, watch_with_progress
 from ops.connection import Connection
 from ops.cost import cost_usd, hourly_price
@@ -42,19 +42,21 @@ def demo(cloud: LocalCloud, file: Path) -> None:
     autoscaler_release.deploy(aws, screen.say)
     deploy.deploy_config(aws, deploy.appliance_settings() | _SHORT_POLLS, screen.say)
     screen.say("(polls of 2 s instead of 20 s, for the demo only; `make deploy` sets them back)")
-    deploy.launch(aws, screen.say)
-    _end_hold(aws)
-    with screen.console.status("the appliance has no work and stops itself"):
-        appliance.wait_for(aws, "stopped", _SETTLE_SECONDS)
-    screen.say("instance stopped: idle, it costs its disk and nothing else")
+    machines = capacity.of(aws)
+    machines.launch(aws, screen.say)
+    # A hold from an earlier `make stop` would keep the autoscaler from doing what is to be shown.
+    machines.release(aws, screen.say)
+    with screen.console.status("there is no work, so nothing stays up"):
+        machines.wait_idle(aws, _SETTLE_SECONDS)
+    screen.say(machines.idle)
 
     _title("make submit", str(file))
     job_id = submit_with_progress(aws, file, Owner(school_id=1, teacher_id=1), {})
     uploaded = _uploaded(aws, job_id)
     _title("make watch", job_id)
     watch_with_progress(aws, job_id, timeout=4 * 3600)
-    with screen.console.status("three empty polls, then the instance stops itself"):
-        appliance.wait_for(aws, "stopped", _SETTLE_SECONDS)
+    with screen.console.status("three empty polls, then the machine ends its own cost"):
+        machines.wait_idle(aws, _SETTLE_SECONDS)
     stopped = datetime.now(UTC)
     transcript = lessons.transcript(aws, job_id)
     _title("make transcript", f"{transcript.word_count} words, confidence {transcript.confidence:.2f}")
@@ -65,20 +67,14 @@ def demo(cloud: LocalCloud, file: Path) -> None:
     screen.show_timeline(moments)
     _tell_cost(moments, lessons.find_job(aws, job_id), settings.instance_type)
     _wait_for_rule(aws)
+    machines.wait_idle(aws, _SETTLE_SECONDS)
+    screen.say(machines.idle)
     screen.say("the local cloud stays up: try `make status`, `make logs`; `make down` stops it")
 
 
 def _title(verb: str, text: str) -> None:
     screen.console.print(f"[bold]{verb}[/bold]  ", end="")
     screen.console.print(text, markup=False)
-
-
-def _end_hold(aws: Connection) -> None:
-    """A hold from an earlier `make stop` would keep the autoscaler from doing what is to be shown."""
-    from whisper_processor.contracts import HOLD_TAG  # noqa: PLC0415
-
-    if any(tag["Key"] == HOLD_TAG for tag in aws.instance().get("Tags", [])):
-        appliance.release(aws, screen.say)
 
 
 def _uploaded(aws: Connection, job_id: str) -> datetime:

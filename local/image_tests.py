@@ -77,6 +77,7 @@ def _booted(
                 credentials=lambda: role_credentials(session, profile, instance_id),
                 tags=dict,
                 user_data=lambda: None,
+                lifecycle=lambda: None,
                 folder=instance_folder,
                 log=lines.append,
                 models_dir=settings.models_dir,

@@ -48,7 +48,8 @@ def role_credentials(session: boto3.session.Session, profile: str, session_name:
 
 class MetadataServer:
     """`credentials` gives the role's in IMDS's shape, `tags` and `user_data` the instance's. `spot_notice` is a
-    file that, once it exists, is served as the Spot interruption notice (rehearsals write it)."""
+    file that, once it exists, is served as the Spot interruption notice (rehearsals write it). `lifecycle` is what
+    the instance's Auto Scaling group has in mind for it, e.g. `InService`; None: it is in no group."""
 
     def __init__(
         self,
@@ -57,10 +58,11 @@ class MetadataServer:
         spot_notice: Path,
         tags: Callable[[], dict[str, str]] = dict,
         user_data: Callable[[], str | None] = lambda: None,
+        lifecycle: Callable[[], str | None] = lambda: None,
         listener: socket.socket | None = None,
     ) -> None:
         self._token = secrets.token_urlsafe(32)
-        handler = self._handler(identity, credentials, spot_notice, tags, user_data)
+        handler = self._handler(identity, credentials, spot_notice, tags, user_data, lifecycle)
         if listener is None:
             self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         else:  # a machine with a network of its own has it at its true address
@@ -84,9 +86,11 @@ class MetadataServer:
         spot_notice: Path,
         tags: Callable[[], dict[str, str]],
         user_data: Callable[[], str | None],
+        lifecycle: Callable[[], str | None],
     ) -> type[BaseHTTPRequestHandler]:
         token = self._token
         tags_path = "/latest/meta-data/tags/instance/"
+        lifecycle_path = "/latest/meta-data/autoscaling/target-lifecycle-state"
         role_path = "/latest/meta-data/iam/security-credentials/"
         fixed = {
             "/latest/meta-data/instance-id": identity.instance_id,
@@ -120,6 +124,8 @@ class MetadataServer:
                     self._answer(200, value)
                 elif self.path.rstrip("/") == "/latest/user-data" and (script := user_data()) is not None:
                     self._answer(200, script)
+                elif self.path == lifecycle_path and (state := lifecycle()) is not None:
+                    self._answer(200, state)
                 elif self.path == "/latest/meta-data/spot/instance-action" and spot_notice.exists():
                     self._answer(200, spot_notice.read_text())
                 else:

@@ -30,6 +30,7 @@ from ops import (
     alarms,
     appliance,
     autoscaler_release,
+    capacity,
     dashboard,
     dead_letters,
     deploy,
@@ -40,7 +41,6 @@ from ops import (
     logs,
     migrate,
     releases,
-    roll,
     rollout,
     screen,
     status,
@@ -120,7 +120,8 @@ def versions(as_json: Annotated[bool, typer.Option("--json", help="for scripts")
 @app.command()
 def launch() -> None:
     """Launch the appliance from the launch template, unless there is one."""
-    deploy.launch(connect(), screen.say)
+    cloud = connect()
+    capacity.of(cloud).launch(cloud, screen.say)
 
 
 @app.command("roll")
@@ -130,7 +131,8 @@ def run_roll(
     ] = 120.0,
 ) -> None:
     """Replace the appliance by one of the newest image, once that one works; the old one ends its lesson first."""
-    roll.roll(connect(), screen.say, roll.Patience(work=minutes * 60))
+    cloud = connect()
+    capacity.of(cloud).roll(cloud, screen.say, timedelta(minutes=minutes))
 
 
 @app.command("migrate")
@@ -280,7 +282,7 @@ def watch_with_progress(cloud: Connection, job_id: str, timeout: float) -> lesso
             job = now
             if time.monotonic() - looked > 1:
                 found = cloud.find_instance()
-                state, looked = found["State"]["Name"] if found else "no appliance", time.monotonic()
+                state, looked = found["State"]["Name"] if found else "no machine", time.monotonic()
             bar.update(task, description=f"{job.status}, {state}", completed=job.progress)
     if job.error_message and job.status == "failed":
         raise OpsError(f"job {job.id} failed: {job.error_message}")
@@ -314,25 +316,29 @@ def show_status(as_json: Annotated[bool, typer.Option("--json", help="for script
 @app.command()
 def start(hours: Hours = 1.0) -> None:
     """Start the appliance, and hold the autoscaler off so that it stays up."""
-    appliance.start(connect(), timedelta(hours=hours), screen.say)
+    cloud = connect()
+    capacity.of(cloud).start(cloud, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def stop(hours: Hours = 1.0) -> None:
     """Stop the appliance, and hold the autoscaler off so that it stays down."""
-    appliance.stop(connect(), timedelta(hours=hours), screen.say)
+    cloud = connect()
+    capacity.of(cloud).stop(cloud, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def hold(hours: Hours = 1.0) -> None:
     """Keep the autoscaler from starting or stopping the appliance."""
-    appliance.hold(connect(), timedelta(hours=hours), screen.say)
+    cloud = connect()
+    capacity.of(cloud).hold(cloud, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def release() -> None:
     """End a hold."""
-    appliance.release(connect(), screen.say)
+    cloud = connect()
+    capacity.of(cloud).release(cloud, screen.say)
 
 
 @app.command("run-processor")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from botocore.exceptions import ClientError
 
 from ops import machine
 from ops.connection import Connection
 from ops.errors import OpsError
+from ops.holds import hold_until
 from ops.settings import REPOSITORY, Cloud
 from whisper_processor.contracts import HOLD_TAG
 
@@ -23,7 +23,6 @@ _POLL_SECONDS = 1.0
 _STATE_SECONDS = 600.0
 _DRAIN_SECONDS = 240.0  # the longest DRAIN_SECONDS that makes sense under Spot, twice
 _ONLINE_SECONDS = 120.0
-_TAG_VALUE_LENGTH = 256
 SERVICE = "whisper-processor"
 
 
@@ -60,9 +59,8 @@ def drain(cloud: Connection, instance_id: str, say: Say) -> bool:
 
 def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
     """Keep the autoscaler from acting until then."""
-    until = (datetime.now(UTC) + duration).strftime("%Y-%m-%dT%H:%M:%SZ")
+    value, until = hold_until(duration)
     instance_id = cloud.instance()["InstanceId"]
-    value = f"by={getpass.getuser()};until={until}"[-_TAG_VALUE_LENGTH:]
     cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": value}])
     say(f"the autoscaler leaves {instance_id} alone until {until}; `make release` ends that")
 

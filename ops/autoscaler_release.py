@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ops import fleet
 from ops.connection import Connection
 from ops.cost import hourly_price
 from ops.errors import OpsError
@@ -188,6 +189,7 @@ def _parameters(cloud: Connection, say: Say) -> dict[str, str]:
         "HourlyPriceUsd": f"{hourly_price(settings.instance_type):g}",
         "CodeBucket": foundation["BucketName"],
         "CodeKey": key,
+        **fleet.autoscaler_parameters(cloud),
         **{name: foundation[name] for name in _SHARED_OUTPUTS},
     }
 

@@ -14,8 +14,8 @@ from botocore.exceptions import ClientError
 from pymysql.cursors import DictCursor
 
 from ops.errors import OpsError
-from ops.settings import Cloud, OpsSettings
-from whisper_processor.contracts import DATABASE_SECRET, ROLE_PROCESSOR, ROLE_TAG
+from ops.settings import CapacityMode, Cloud, OpsSettings
+from whisper_processor.contracts import DATABASE_SECRET, GROUP_TAG, ROLE_PROCESSOR, ROLE_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -114,12 +114,19 @@ class Connection:
         return self._stack_outputs(self.settings.autoscaler_stack)
 
     def _stack_outputs(self, stack: str) -> dict[str, str]:
+        outputs = self.stack_outputs(stack)
+        if outputs is None:
+            raise OpsError(f"stack {stack} is not deployed: run `make deploy`")
+        return outputs
+
+    def stack_outputs(self, stack: str) -> dict[str, str] | None:
+        """A stack's outputs, read once; None when it is not deployed."""
         if stack not in self._outputs:
             try:
                 found = self.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
             except ClientError as error:
                 if "does not exist" in str(error):
-                    raise OpsError(f"stack {stack} is not deployed: run `make deploy`") from error
+                    return None
                 raise
             self._outputs[stack] = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
         return self._outputs[stack]
@@ -129,9 +136,22 @@ class Connection:
         self._outputs.pop(stack, None)
 
     def find_instance(self) -> InstanceTypeDef | None:
-        """The appliance: the newest with the processor's tag, but those a roll-out has on trial or relieved."""
-        there = [instance for instance in self.instances() if ROLL_TAG not in tags_of(instance)]
-        return max(there, key=lambda i: i["LaunchTime"], default=None)
+        """The newest of the machines."""
+        return max(self.machines(), key=lambda instance: instance["LaunchTime"], default=None)
+
+    def machines(self) -> list[InstanceTypeDef]:
+        """What transcribes: the fleet's, or the appliance and older ones of it; none a roll-out has in hand."""
+        fleet = self.settings.capacity_mode is CapacityMode.FLEET
+        return [
+            instance
+            for instance in self.instances()
+            if in_group(instance) is fleet and ROLL_TAG not in tags_of(instance)
+        ]
+
+    def other_machines(self) -> list[InstanceTypeDef]:
+        """Those of the capacity mode that is not in force."""
+        fleet = self.settings.capacity_mode is CapacityMode.FLEET
+        return [instance for instance in self.instances() if in_group(instance) is not fleet]
 
     def instances(self) -> list[InstanceTypeDef]:
         """All that carry the processor's tag and are not terminated, the oldest first."""
@@ -144,9 +164,16 @@ class Connection:
 
     def instance(self) -> InstanceTypeDef:
         found = self.find_instance()
+        if found is None and self.settings.capacity_mode is CapacityMode.FLEET:
+            raise OpsError("no machine of the fleet is up, as it is without work: run `make start`")
         if found is None:
             raise OpsError("there is no appliance: run `make launch`")
         return found
+
+    def default_vpc(self) -> str:
+        for vpc in self.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]:
+            return vpc["VpcId"]
+        raise OpsError("this account has no default VPC: set VPC_ID in .env")
 
     def database(self) -> pymysql.Connection[DictCursor]:
         """A connection with the credentials the processor itself uses, in autocommit."""
@@ -169,3 +196,8 @@ class Connection:
             ssl_ca=str(ca) if ca else None,
             ssl_verify_identity=ca is not None,
         )
+
+
+def in_group(instance: InstanceTypeDef) -> bool:
+    """Whether an Auto Scaling group launched the instance."""
+    return GROUP_TAG in tags_of(instance)

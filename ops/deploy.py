@@ -9,10 +9,10 @@ from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from ops import image
+from ops import fleet, image
 from ops.connection import Connection
 from ops.errors import OpsError
-from ops.settings import REPOSITORY
+from ops.settings import REPOSITORY, CapacityMode
 from ops.stacks import deploy_stack
 from whisper_processor.contracts import PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
 from whisper_processor.settings import Settings
@@ -31,25 +31,24 @@ APPLIANCE_SETTINGS = frozenset(name.upper() for name in Settings.model_fields if
 
 def deploy_infra(cloud: Connection, say: Say) -> None:
     settings = cloud.settings
+    if settings.capacity_mode is CapacityMode.INSTANCE:
+        fleet.retire(cloud, say)
     parameters = {
+        "CapacityMode": settings.capacity_mode,
         "ImageId": image.image_id(cloud),
         "InstanceType": settings.instance_type,
         "ExistingBucketName": settings.existing_bucket_name,
         "ExistingQueueArn": settings.existing_queue_arn,
         "ExistingQueueUrl": settings.existing_queue_url,
-        "VpcId": settings.vpc_id or _default_vpc(cloud),
+        "VpcId": settings.vpc_id or cloud.default_vpc(),
         "SubnetId": settings.subnet_id,
         "AlarmEmail": settings.alarm_email,
         "AudioRetentionDays": str(settings.audio_retention_days),
     }
     template = REPOSITORY / "infra" / "foundation.yaml"
     deploy_stack(cloud, settings.foundation_stack, template, parameters, say)
-
-
-def _default_vpc(cloud: Connection) -> str:
-    for vpc in cloud.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]:
-        return vpc["VpcId"]
-    raise OpsError("this account has no default VPC: set VPC_ID in .env")
+    if settings.capacity_mode is CapacityMode.FLEET:
+        fleet.deploy(cloud, say)
 
 
 def appliance_settings() -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
+from ops import fleet
 from ops.autoscaler_release import end_notification
 from ops.connection import Connection
 from ops.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM
@@ -30,10 +31,13 @@ def plan(cloud: Connection, *, lose_waiting: bool) -> list[str]:
             " `make redrive`), or run it with LOSE_QUEUE=1"
         )
     instances = ", ".join(_instances(cloud)) or "none"
+    stacks = [cloud.settings.autoscaler_stack, cloud.settings.foundation_stack]
+    if cloud.stack_outputs(cloud.settings.fleet_stack) is not None:
+        stacks.insert(0, cloud.settings.fleet_stack)
     queues = "both queues" if own_queue else "the dead-letter queue"
     return [
         f"goes: appliance {instances}, with its disk",
-        f"goes: stacks {cloud.settings.autoscaler_stack} and {cloud.settings.foundation_stack}",
+        f"goes: stacks {', '.join(stacks)}",
         f"goes: {queues}, with {waiting} messages; logs, settings",
         f"stays: bucket {foundation['BucketName']} with all lessons and transcripts"
         " (EXISTING_BUCKET_NAME in .env adopts it at the next deploy)",
@@ -44,6 +48,7 @@ def plan(cloud: Connection, *, lose_waiting: bool) -> list[str]:
 def destroy(cloud: Connection, say: Say) -> None:
     """Safe to repeat, and to run again after it was interrupted."""
     _quietly(lambda: end_notification(cloud, cloud.foundation["BucketName"]))
+    fleet.retire(cloud, say)  # first: a group would replace what is terminated
     instances = _instances(cloud)
     if instances:
         cloud.ec2.terminate_instances(InstanceIds=instances)

@@ -12,12 +12,13 @@ from enum import StrEnum
 import pymysql
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ops import machine, metrics
+from ops import fleet, machine, metrics
 from ops.appliance import SERVICE
+from ops.autoscaler_release import ALIAS
 from ops.connection import Connection
 from ops.errors import OpsError
 from ops.releases import on_processes, read_wanted, running_release
-from ops.status import parse_heartbeat, read_decision, read_queue
+from ops.status import is_fleet, parse_heartbeat, read_decision, read_queue
 from whisper_processor.contracts import DATABASE_SECRET, HEARTBEAT_TAG, HOLD_TAG, METRICS_NAMESPACE, parse_hold
 
 IMPORTS = "python3.11 -c \"import whisper; import boto3; print('All imports OK')\""
@@ -73,6 +74,7 @@ def examine(cloud: Connection) -> Iterator[Check]:
         (NOT_STARTING, "infrastructure", visit.stacks),
         (NOT_STARTING, "rule", visit.rule),
         (NOT_STARTING, "autoscaler errors", visit.function_errors),
+        (NOT_STARTING, "capacity mode", visit.mode),
         (NOT_STARTING, "last decision", visit.decision),
         (NOT_STARTING, "upload notification", visit.notification),
         (NOT_STARTING, "appliance", visit.appliance),
@@ -146,14 +148,28 @@ class _Visit:
             raise Wrong(f"{bucket} does not tell the autoscaler of uploads", "make deploy-lambda")
         return f"{bucket} tells the autoscaler of uploads"
 
+    def mode(self) -> str:
+        name = self._cloud.autoscaler["FunctionName"]
+        live = self._cloud.functions.get_function_configuration(FunctionName=name, Qualifier=ALIAS)
+        variables = live["Environment"]["Variables"]
+        deployed, wanted = variables.get("CAPACITY_MODE", "instance"), self._cloud.settings.capacity_mode
+        if deployed != wanted:
+            raise Wrong(f"the autoscaler runs {deployed}, .env says {wanted}", "make deploy-infra deploy-lambda")
+        return deployed
+
     def appliance(self) -> str:
+        if is_fleet(self._cloud):
+            group = fleet.find_group(self._cloud)
+            if group is None:
+                raise Wrong("there is no fleet", "make deploy-infra deploy-lambda")
+            return fleet.say_group(group)
         instance = self._cloud.find_instance()
         if instance is None:
             raise Wrong("there is none", "make launch")
         return f"{instance['InstanceId']} is {instance['State']['Name']}"
 
     def hold(self) -> str:
-        hold = parse_hold(self._tags().get(HOLD_TAG))
+        hold = parse_hold(self._held().get(HOLD_TAG))
         if hold is None or not hold.active_at(self._now):
             return "none"
         if read_queue(self._cloud).backlog:
@@ -291,6 +307,11 @@ class _Visit:
     def _tags(self) -> dict[str, str]:
         instance = self._cloud.find_instance()
         return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])} if instance else {}
+
+    def _held(self) -> dict[str, str]:
+        """The tags of what a hold is written on."""
+        group = fleet.find_group(self._cloud) if is_fleet(self._cloud) else None
+        return {tag["Key"]: tag.get("Value", "") for tag in group.get("Tags", [])} if group else self._tags()
 
     def _sum(self, metric: metrics.Metric) -> float:
         start = self._now - timedelta(hours=1)

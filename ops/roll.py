@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from ops import appliance, deploy, image
-from ops.connection import ROLL_TAG, Connection, tags_of
+from ops.connection import ROLL_TAG, Connection, in_group, tags_of
 from ops.errors import OpsError
 from ops.logs import read_events
 from ops.status import Worker, parse_heartbeat
@@ -189,6 +189,7 @@ def _members(cloud: Connection) -> list[Member]:
             tags_of(instance).get(ROLL_TAG),
         )
         for instance in cloud.instances()
+        if not in_group(instance)
     ]
 
 

@@ -16,7 +16,7 @@ from ops.doctor import Check
 from ops.image_store import Image
 from ops.lessons import Job
 from ops.releases import NOT_SAID, Versions
-from ops.status import HoldNow, Status, Worker
+from ops.status import Appliance, FleetNow, HoldNow, Status, Worker
 from ops.timeline import Moment
 
 console = Console(highlight=False)
@@ -64,7 +64,9 @@ def show_status(status: Status) -> None:
 
 
 def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
-    if appliance := status.appliance:
+    if fleet := status.fleet:
+        yield from _fleet_rows(fleet, status.machines, now)
+    elif appliance := status.appliance:
         ago = f" for {age(appliance.since, now)}" if appliance.since else ""
         yield "appliance", f"{appliance.instance_id}  {appliance.state}{ago}"
         address = appliance.public_address or "no public address"
@@ -103,6 +105,16 @@ def show_versions(found: Versions) -> None:
         say(f"{found.wanted} is wanted by {found.set_by} since {found.set_at:%Y-%m-%d %H:%M} UTC")
     else:
         say("no release is wanted: each appliance runs its image's; `make deploy-processor` changes that")
+
+
+def _fleet_rows(fleet: FleetNow, machines: Sequence[Appliance], now: datetime) -> Iterator[tuple[str, str]]:
+    states = ", ".join(f"{count} {state}" for state, count in sorted(fleet.states.items())) or "no machines"
+    yield "fleet", f"{fleet.name}  desired {fleet.desired} of {fleet.maximum}: {states}"
+    yield "hold", _hold(fleet.hold)
+    for machine in machines:
+        ago = f" for {age(machine.since, now)}" if machine.since else ""
+        what = f"{machine.state}{ago}, {machine.instance_type}; {_worker(machine.worker, now)}"
+        yield "machine", f"{machine.instance_id}  {what}"
 
 
 def _hold(hold: HoldNow | None) -> str:

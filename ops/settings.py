@@ -16,6 +16,11 @@ class Cloud(StrEnum):
     AWS = "aws"
 
 
+class CapacityMode(StrEnum):
+    INSTANCE = "instance"
+    FLEET = "fleet"
+
+
 class OpsSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=REPOSITORY / ".env", extra="ignore", frozen=True, env_ignore_empty=True
@@ -39,6 +44,19 @@ class OpsSettings(BaseSettings):
     autoscaler_dry_run: bool = False
     releases_kept: int = Field(5, ge=1)
 
+    capacity_mode: CapacityMode = CapacityMode.INSTANCE
+    fleet_maximum: int = Field(4, ge=1, le=1000)
+    fleet_instance_types: str = "c7i.large,c7a.large,c6i.large,c6a.large,m7i.large,m6i.large"
+    fleet_arm_image_id: str = ""
+    fleet_subnet_ids: str = ""
+    fleet_on_demand_base: int = Field(0, ge=0)
+    fleet_on_demand_percent: int = Field(0, ge=0, le=100)
+    fleet_target_wait_minutes: float = Field(15, ge=1)
+    fleet_boot_minutes: float = Field(2, ge=0)
+    fleet_audio_minutes_per_minute: float = Field(12, ge=0.1)
+    fleet_mean_lesson_minutes: float = Field(45, ge=0.1)
+    fleet_scale_out_cooldown_minutes: float = Field(1, ge=0)
+
     models_dir: Path = REPOSITORY / ".local" / "models"
     models_from: Path | None = None
 
@@ -58,6 +76,10 @@ class OpsSettings(BaseSettings):
     @property
     def autoscaler_stack(self) -> str:
         return f"{self.stack_prefix}-autoscaler"
+
+    @property
+    def fleet_stack(self) -> str:
+        return f"{self.stack_prefix}-fleet"
 
     @property
     def ca(self) -> Path | None:

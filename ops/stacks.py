@@ -85,6 +85,7 @@ def delete_stack(cloud: Connection, name: str, say: Callable[[str], None]) -> No
         return
     cloud.cloudformation.delete_stack(StackName=name)
     cloud.cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig=_WAIT)
+    cloud.forget_outputs(name)
     say(f"{name}: deleted")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pymysql
 from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
-from ops import alarms, metrics
+from ops import alarms, fleet, metrics
 from ops.autoscaler_release import live_version
 from ops.connection import ROLL_TAG, Connection, tags_of
 from ops.cost import Estimate, month_to_date
@@ -18,6 +19,7 @@ from ops.errors import OpsError
 from ops.lessons import Job, find_job, list_jobs
 from ops.logs import read_events
 from ops.releases import read_wanted
+from ops.settings import CapacityMode
 from whisper_processor.contracts import (
     HEARTBEAT_TAG,
     HOLD_TAG,
@@ -68,6 +70,17 @@ class Appliance(BaseModel):
     worker: Worker | None
 
 
+class FleetNow(BaseModel):
+    """The Auto Scaling group, with CAPACITY_MODE=fleet."""
+
+    name: str
+    desired: int
+    maximum: int
+    states: dict[str, int]
+    """How many machines are in each lifecycle state."""
+    hold: HoldNow | None
+
+
 class Version(BaseModel):
     wanted: str | None
     """The release that the pointer names; a stopped appliance installs it at its next boot."""
@@ -102,6 +115,10 @@ class Status(BaseModel):
     healthy: bool
     problems: list[str]
     appliance: Appliance | None
+    """The newest machine; None for none, which is a fleet's usual state."""
+    fleet: FleetNow | None
+    machines: list[Appliance]
+    """All of them: of a fleet there may be many."""
     rolling: list[str]
     """Instances that an unfinished roll-out has on trial or relieved, each with its part and state."""
     queue: Queue
@@ -139,20 +156,27 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
         jobs = list_jobs(cloud, 5)
     except (pymysql.MySQLError, OpsError, ClientError) as error:
         problems.append(f"the database does not answer: {error}")
-    instance = cloud.find_instance()
+    newest_first = sorted(cloud.machines(), key=lambda instance: instance["LaunchTime"], reverse=True)
+    instance = next(iter(newest_first), None)
     tags = tags_of(instance) if instance else {}
-    appliance = _appliance(cloud, instance, now, database_answers=not problems)
+    machines = [_appliance(cloud, each, now, database_answers=not problems) for each in newest_first]
+    appliance = next(iter(machines), None)
     wanted: Wanted | None = None
     try:
         wanted = read_wanted(cloud)
     except OpsError as error:
         problems.append(str(error))
-    problems = [*_problems(appliance, queue, decision, just_deployed=_just_deployed(cloud, now)), *problems]
+    fleet_now = _fleet(cloud, now)
+    capacity_problems = _fleet_problems(fleet_now, machines) if is_fleet(cloud) else _appliance_problems(appliance)
+    found = _problems(queue, decision, just_deployed=_just_deployed(cloud, now))
+    problems = [*capacity_problems, *found, *problems]
     problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(cloud) if a.fires]
     return Status(
         healthy=not problems,
         problems=problems,
         appliance=appliance,
+        fleet=fleet_now,
+        machines=machines,
         rolling=[
             f"{other['InstanceId']} {part} ({other['State']['Name']})"
             for other in cloud.instances()
@@ -175,16 +199,48 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
     )
 
 
-def _problems(
-    appliance: Appliance | None, queue: Queue, decision: LastDecision | None, *, just_deployed: bool
-) -> list[str]:
-    found: list[str] = []
+def is_fleet(cloud: Connection) -> bool:
+    return cloud.settings.capacity_mode is CapacityMode.FLEET
+
+
+def _appliance_problems(appliance: Appliance | None) -> list[str]:
     if appliance is None:
-        found.append("there is no appliance: run `make launch`")
-    elif appliance.worker and appliance.worker.crashed:
-        found.append("the worker crashed in a loop: see `make logs MINUTES=60`, then `make start`")
-    elif appliance.worker and appliance.worker.silent:
-        found.append("the worker is silent: run `make doctor`")
+        return ["there is no appliance: run `make launch`"]
+    if appliance.worker and appliance.worker.crashed:
+        return ["the worker crashed in a loop: see `make logs MINUTES=60`, then `make start`"]
+    if appliance.worker and appliance.worker.silent:
+        return ["the worker is silent: run `make doctor`"]
+    return []
+
+
+def _fleet_problems(group: FleetNow | None, machines: list[Appliance]) -> list[str]:
+    if group is None:
+        return ["there is no fleet: run `make deploy-infra deploy-lambda`"]
+    found: list[str] = []
+    for machine in machines:
+        if machine.worker and machine.worker.crashed:
+            found.append(f"the worker on {machine.instance_id} crashed in a loop: see `make logs MINUTES=60`")
+        elif machine.worker and machine.worker.silent:
+            found.append(f"the worker on {machine.instance_id} is silent: see `make logs`")
+    return found
+
+
+def _fleet(cloud: Connection, now: datetime) -> FleetNow | None:
+    group = fleet.find_group(cloud) if is_fleet(cloud) else None
+    if group is None:
+        return None
+    tags = {tag["Key"]: tag.get("Value", "") for tag in group.get("Tags", [])}
+    return FleetNow(
+        name=group["AutoScalingGroupName"],
+        desired=group["DesiredCapacity"],
+        maximum=group["MaxSize"],
+        states=dict(Counter(member["LifecycleState"] for member in group["Instances"])),
+        hold=_hold(tags.get(HOLD_TAG), now),
+    )
+
+
+def _problems(queue: Queue, decision: LastDecision | None, *, just_deployed: bool) -> list[str]:
+    found: list[str] = []
     if queue.dead:
         found.append(f"{queue.dead} messages lie in the dead-letter queue: see `make dlq`")
     if (queue.oldest_seconds or 0) > _OLD.total_seconds():
@@ -195,10 +251,8 @@ def _problems(
 
 
 def _appliance(
-    cloud: Connection, instance: InstanceTypeDef | None, now: datetime, *, database_answers: bool
-) -> Appliance | None:
-    if instance is None:
-        return None
+    cloud: Connection, instance: InstanceTypeDef, now: datetime, *, database_answers: bool
+) -> Appliance:
     tags = tags_of(instance)
     state = instance["State"]["Name"]
     worker = parse_heartbeat(tags.get(HEARTBEAT_TAG))

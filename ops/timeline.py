@@ -8,6 +8,8 @@ from datetime import datetime
 
 from ops.logs import LogEvent
 
+_STARTS = {"start", "scale_out"}
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -25,7 +27,11 @@ def timeline(events: Sequence[LogEvent], job_id: str, uploaded: datetime, stoppe
 
     return [
         Moment("uploaded", uploaded),
-        first("started", lambda e: e.fields.get("action") == "start", "autoscaler ({trigger}): {reason}"),
+        first(
+            "started",
+            lambda e: e.fields.get("action") in {"start", "scale_out"},
+            "autoscaler ({trigger}): {reason}",
+        ),
         first("first poll", lambda e: e.fields.get("event") == "polling_started"),
         first(
             "transcribed",

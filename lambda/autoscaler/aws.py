@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from autoscaler.decision import Action, Decision, Instance, Snapshot
 from autoscaler.marks import (
+    GROUP_TAG,
     HEARTBEAT_TAG,
     HOLD_TAG,
     MARK_TAG,
@@ -22,13 +22,15 @@ from autoscaler.marks import (
     parse_hold,
     parse_mark,
 )
+from autoscaler.sight import Action, Decision, Instance, Snapshot
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeFilterType
 
-_LIVE_STATES = ["pending", "running", "shutting-down", "stopping", "stopped"]
+LIVE_STATES = ["pending", "running", "shutting-down", "stopping", "stopped"]
 
 
 class Outcome(StrEnum):
@@ -56,22 +58,8 @@ class Cloud:
         self._queue_url = queue_url
 
     def observe(self, now: datetime, *, upload_event: bool = False) -> Snapshot:
-        queue = self._sqs.get_queue_attributes(
-            QueueUrl=self._queue_url,
-            AttributeNames=[
-                "ApproximateNumberOfMessages",
-                "ApproximateNumberOfMessagesNotVisible",
-                "ApproximateNumberOfMessagesDelayed",
-            ],
-        )["Attributes"]
-        return Snapshot(
-            now=now,
-            instance=self._find_instance(),
-            visible=int(queue["ApproximateNumberOfMessages"]),
-            in_flight=int(queue["ApproximateNumberOfMessagesNotVisible"]),
-            delayed=int(queue["ApproximateNumberOfMessagesDelayed"]),
-            upload_event=upload_event,
-        )
+        queue = read_queue(self._sqs, self._queue_url)
+        return Snapshot(now, self._find_instance(), *queue, upload_event=upload_event)
 
     def act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
         """Carry the decision out; raises ClientError on everything that has no name here."""
@@ -86,11 +74,12 @@ class Cloud:
         reservations = self._ec2.describe_instances(
             Filters=[
                 {"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_PROCESSOR]},
-                {"Name": "instance-state-name", "Values": _LIVE_STATES},
+                {"Name": "instance-state-name", "Values": LIVE_STATES},
             ]
         )["Reservations"]
-        instances = [each for group in reservations for each in group["Instances"]]
-        found = [_read_instance(each) for each in instances if ROLL_TAG not in _tags(each)]
+        instances = [each for reservation in reservations for each in reservation["Instances"]]
+        # Neither what a roll-out has on trial, nor a fleet's machines, should there still be some.
+        found = [_read_instance(each) for each in instances if not {ROLL_TAG, GROUP_TAG} & set(_tags(each))]
         if not found:
             return None
         newest = max(found, key=lambda instance: (instance.launch_time, instance.id))
@@ -117,7 +106,7 @@ class Cloud:
                     self._ec2.stop_instances(InstanceIds=ids, Force=True)
                 case Action.RESTART:
                     self._ec2.reboot_instances(InstanceIds=ids)
-                case Action.NONE | Action.ALARM:
+                case Action.NONE | Action.ALARM | Action.SCALE_OUT:
                     return Outcome.NONE
         except ClientError as error:
             outcome = _NAMED_ERRORS.get(error.response["Error"]["Code"])
@@ -129,6 +118,15 @@ class Cloud:
 
 def _tags(raw: InstanceTypeDef) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])}
+
+
+def read_queue(sqs: SQSClient, url: str) -> tuple[int, int, int]:
+    """Messages visible, in flight, delayed; each is approximate, as SQS says itself."""
+    kinds = ("", "NotVisible", "Delayed")
+    names: list[QueueAttributeFilterType] = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]  # type: ignore[misc]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    visible, in_flight, delayed = (int(found[name]) for name in names)  # type: ignore[index]
+    return visible, in_flight, delayed
 
 
 def _read_instance(raw: InstanceTypeDef) -> Instance:

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_plus
 
 import boto3
 from botocore.config import Config as ClientConfig
 
 from autoscaler.aws import Cloud, Outcome
-from autoscaler.decision import Config, Decision, Snapshot, decide
+from autoscaler.decision import CapacityMode, Config, Decision, Group, Instance, Snapshot, decide
+from autoscaler.fleet_aws import Fleet
 from autoscaler.marks import format_heartbeat, format_hold, format_mark, format_time
 from autoscaler.metrics import metrics_line
 
@@ -41,6 +42,8 @@ class Trigger(StrEnum):
 @dataclass(frozen=True)
 class Settings:
     queue_url: str
+    group_name: str
+    """The Auto Scaling group; empty unless the capacity is a fleet."""
     dry_run: bool
     config: Config
 
@@ -51,14 +54,24 @@ class Settings:
         def minutes(name: str, default: timedelta) -> timedelta:
             return timedelta(minutes=float(env[name])) if env.get(name) else default
 
+        def number(name: str, default: float) -> float:
+            return float(env.get(name) or default)
+
         return cls(
             queue_url=env["QUEUE_URL"],
+            group_name=env.get("GROUP_NAME", ""),
             dry_run=env.get("DRY_RUN", "").lower() in ("true", "1", "yes"),
             config=Config(
                 idle_ticks=int(env.get("IDLE_TICKS") or defaults.idle_ticks),
                 min_uptime=minutes("MIN_UPTIME_MINUTES", defaults.min_uptime),
                 heartbeat_grace=minutes("HEARTBEAT_GRACE_MINUTES", defaults.heartbeat_grace),
                 boot_grace=minutes("BOOT_GRACE_MINUTES", defaults.boot_grace),
+                capacity_mode=CapacityMode(env.get("CAPACITY_MODE") or defaults.capacity_mode),
+                target_wait=minutes("TARGET_WAIT_MINUTES", defaults.target_wait),
+                boot=minutes("BOOT_MINUTES", defaults.boot),
+                audio_minutes_per_minute=number("AUDIO_MINUTES_PER_MINUTE", defaults.audio_minutes_per_minute),
+                mean_lesson_minutes=number("MEAN_LESSON_MINUTES", defaults.mean_lesson_minutes),
+                scale_out_cooldown=minutes("SCALE_OUT_COOLDOWN_MINUTES", defaults.scale_out_cooldown),
             ),
         )
 
@@ -68,16 +81,11 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     trigger = trigger_of(event)
     try:
         settings = Settings.from_env(os.environ)
-        cloud = Cloud(
-            boto3.client("ec2", config=_CLIENT_CONFIG),
-            boto3.client("sqs", config=_CLIENT_CONFIG),
-            settings.queue_url,
-        )
         return tick(
-            cloud,
+            connect(settings),
             settings.config,
             trigger=trigger,
-            upload_event=trigger is Trigger.UPLOAD and names_audio(event),
+            upload_bytes=audio_bytes(event),
             dry_run=settings.dry_run or event.get("dryRun") is True,
         )
     except Exception as error:
@@ -85,23 +93,42 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         raise
 
 
+class Sight(Protocol):
+    """What is seen of the cloud and done to it, for one machine or for a fleet."""
+
+    def observe(self, now: datetime, *, upload_event: bool = False) -> Snapshot: ...
+
+    def act(self, snapshot: Snapshot, decision: Decision) -> Outcome: ...
+
+
+def connect(settings: Settings) -> Sight:
+    ec2 = boto3.client("ec2", config=_CLIENT_CONFIG)
+    sqs = boto3.client("sqs", config=_CLIENT_CONFIG)
+    if settings.config.capacity_mode is CapacityMode.INSTANCE:
+        return Cloud(ec2, sqs, settings.queue_url)
+    autoscaling = boto3.client("autoscaling", config=_CLIENT_CONFIG)
+    cloudwatch = boto3.client("cloudwatch", config=_CLIENT_CONFIG)
+    return Fleet(autoscaling, ec2, sqs, cloudwatch, settings.queue_url, settings.group_name)
+
+
 def tick(
-    cloud: Cloud,
+    cloud: Sight,
     config: Config,
     *,
     trigger: Trigger,
-    upload_event: bool = False,
+    upload_bytes: int | None = None,
     dry_run: bool = False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dict[str, Any]:
+    """`upload_bytes` is the size of the uploaded lesson that is the reason of the tick; None without one."""
     # Marks keep whole seconds, so time does too: what is written compares equal to what is read back.
     now = clock().replace(microsecond=0)
-    snapshot = cloud.observe(now, upload_event=upload_event)
+    snapshot = cloud.observe(now, upload_event=upload_bytes is not None)
     decision = decide(snapshot, config)
     outcome = Outcome.DRY_RUN if dry_run else cloud.act(snapshot, decision)
     line = _tick_line(trigger, snapshot, decision, outcome)
     _print(line)
-    _print(metrics_line(snapshot, decision, outcome))
+    _print(metrics_line(snapshot, decision, outcome, upload_bytes))
     return line
 
 
@@ -111,11 +138,14 @@ def trigger_of(event: Mapping[str, Any]) -> Trigger:
     return Trigger.UPLOAD if _created_objects(event) else Trigger.MANUAL
 
 
-def names_audio(event: Mapping[str, Any]) -> bool:
-    """Whether a lesson was uploaded: the bucket holds more than lessons, transcripts above all."""
-    return any(
-        unquote_plus(record["s3"]["object"]["key"]).startswith(AUDIO_PREFIX) for record in _created_objects(event)
-    )
+def audio_bytes(event: Mapping[str, Any]) -> int | None:
+    """The mean size of the uploaded lessons; None for other uploads, transcripts above all, and for no upload."""
+    sizes = [
+        int(record["s3"]["object"].get("size", 0))
+        for record in _created_objects(event)
+        if unquote_plus(record["s3"]["object"]["key"]).startswith(AUDIO_PREFIX)
+    ]
+    return sum(sizes) // len(sizes) if sizes else None
 
 
 def _created_objects(event: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -127,32 +157,53 @@ def _created_objects(event: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _tick_line(trigger: Trigger, snapshot: Snapshot, decision: Decision, outcome: Outcome) -> dict[str, Any]:
-    instance = snapshot.instance
+    instance, group = snapshot.instance, snapshot.group
     return {
         "event": "tick",
         "trigger": trigger,
         "snapshot": {
             "now": format_time(snapshot.now),
-            "instance": instance
-            and {
-                "id": instance.id,
-                "state": instance.state,
-                "launchTime": format_time(instance.launch_time),
-                "hold": instance.hold and format_hold(instance.hold),
-                "heartbeat": instance.heartbeat and format_heartbeat(instance.heartbeat),
-                "mark": instance.mark and format_mark(instance.mark),
-                "others": instance.others,
-            },
+            "instance": instance and _say_instance(instance),
+            **({"group": _say_group(group)} if group else {}),
             "visible": snapshot.visible,
             "inFlight": snapshot.in_flight,
             "delayed": snapshot.delayed,
             "uploadEvent": snapshot.upload_event,
             "backlog": snapshot.backlog,
+            **({"audioMinutes": round(snapshot.audio_minutes, 1)} if snapshot.audio_minutes is not None else {}),
         },
         "action": decision.action,
         "reason": decision.reason,
         "mark": decision.mark and format_mark(decision.mark),
+        **({"desired": decision.desired} if decision.desired is not None else {}),
         "outcome": outcome,
+    }
+
+
+def _say_instance(instance: Instance) -> dict[str, Any]:
+    return {
+        "id": instance.id,
+        "state": instance.state,
+        "launchTime": format_time(instance.launch_time),
+        "hold": instance.hold and format_hold(instance.hold),
+        "heartbeat": instance.heartbeat and format_heartbeat(instance.heartbeat),
+        "mark": instance.mark and format_mark(instance.mark),
+        "others": instance.others,
+    }
+
+
+def _say_group(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "desired": group.desired,
+        "maximum": group.maximum,
+        "inService": group.in_service,
+        "pending": group.pending,
+        "leaving": group.leaving,
+        "hold": group.hold and format_hold(group.hold),
+        "lastScaleOut": group.last_scale_out and format_time(group.last_scale_out),
+        "lastCrash": group.last_crash and format_time(group.last_crash),
+        "launchFailure": group.launch_failure,
     }
 
 

@@ -5,27 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 from autoscaler.aws import Outcome
-from autoscaler.decision import Action, Decision, Snapshot
+from autoscaler.sight import Action, Decision, Group, Snapshot
 
 NAMESPACE = "ClassReflect/Whisper"
 
 
-def metrics_line(snapshot: Snapshot, decision: Decision, outcome: Outcome) -> dict[str, Any]:
-    instance = snapshot.instance
-    running = instance is not None and instance.state == "running"
-    uptime = (snapshot.now - instance.launch_time).total_seconds() / 3600 if instance and running else 0.0
+UPLOAD_BYTES = "UploadBytes"
+
+
+def metrics_line(
+    snapshot: Snapshot, decision: Decision, outcome: Outcome, upload_bytes: float | None = None
+) -> dict[str, Any]:
+    """`upload_bytes` is the size of the recording whose upload is the reason of the tick."""
+    group, instance = snapshot.group, snapshot.instance
+    launched = group.oldest_launch if group else None
+    running = group.in_service if group else 0
+    if instance is not None and instance.state == "running":
+        running, launched = 1, instance.launch_time
     done = outcome is Outcome.DONE
     metrics = {
         "Backlog": (snapshot.backlog, "Count"),
-        "InstanceRunning": (int(running), "Count"),
+        "InstanceRunning": (running, "Count"),
         "InstanceMissing": (int(decision.action is Action.ALARM), "Count"),
-        "UptimeHours": (round(uptime, 3), "None"),
-        "Starts": (int(done and decision.action is Action.START), "Count"),
+        "UptimeHours": (round((snapshot.now - launched).total_seconds() / 3600, 3) if launched else 0.0, "None"),
+        "Starts": (_started(group, decision) if done else 0, "Count"),
         "Stops": (int(done and decision.action in (Action.STOP, Action.FORCE_STOP)), "Count"),
         "Restarts": (int(done and decision.action is Action.RESTART), "Count"),
         "CapacityErrors": (int(outcome is Outcome.NO_CAPACITY), "Count"),
         "IncorrectStates": (int(outcome is Outcome.INCORRECT_STATE), "Count"),
     }
+    if group is not None:
+        metrics |= {
+            "FleetDesired": (decision.desired or group.desired, "Count"),
+            "FleetInService": (group.in_service, "Count"),
+        }
+        if decision.needed is not None:
+            short = max(0, decision.needed - group.maximum)
+            metrics |= {"FleetNeeded": (decision.needed, "Count"), "FleetShort": (short, "Count")}
+    if upload_bytes is not None:
+        metrics[UPLOAD_BYTES] = (upload_bytes, "Bytes")
     return {
         "_aws": {
             "Timestamp": int(snapshot.now.timestamp() * 1000),
@@ -39,3 +57,10 @@ def metrics_line(snapshot: Snapshot, decision: Decision, outcome: Outcome) -> di
         },
         **{name: value for name, (value, _) in metrics.items()},
     }
+
+
+def _started(group: Group | None, decision: Decision) -> int:
+    """Machines that were asked for."""
+    if decision.action is Action.SCALE_OUT and group is not None and decision.desired is not None:
+        return decision.desired - group.desired
+    return int(decision.action is Action.START)

@@ -46,7 +46,7 @@ class Config:
     """How fast one worker is: minutes of audio in a minute."""
     mean_lesson_minutes: float = 45.0
     """How long a lesson is taken to be while no upload has told."""
-    scale_out_cooldown: timedelta = timedelta(minutes=3)
+    scale_out_cooldown: timedelta = timedelta(minutes=1)
     """So long what was asked for is given time to come up before more is asked for."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ministack import app
 
 sys.path.append(str(Path(__file__).resolve().parent.parent.parent))
-from local.emulator import cloudwatch, ec2, iam, images, ssm  # found by the line above
+from local.emulator import autoscaling, cloudwatch, ec2, iam, images, ssm  # found by the line above
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
         stopping=float(os.environ.get("STOPPING_SECONDS", "2")),
     )
     images.complete()
+    autoscaling.complete()
     ssm.complete(folder)
     cloudwatch.complete(folder)
     iam.complete()

@@ -1,7 +1,8 @@
 """What our policies name and ministack does not see in a request, so that it can judge them.
 
 The condition key `cloudwatch:namespace`, an instance's tags, the instance a CreateTags names, the ARN of a path in
-Parameter Store. Of several instances in one call only the first is judged.
+Parameter Store, the group of an instance that is to leave it. Of several instances in one call only the first is
+judged.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from ministack.core import iam_actions
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ec2, tagging
+
+from local.emulator.autoscaling import group_of
 
 
 def complete() -> None:
@@ -39,6 +42,8 @@ def complete() -> None:
             return known
         if service == "ssm" and (parameters := str(_json(body).get("Path", "")).strip("/")):
             return f"arn:aws:ssm:{region}:{account}:parameter/{parameters}"
+        if service == "autoscaling" and (found := group_of(_first(params, "InstanceId"))):
+            return str(found[0]["AutoScalingGroupARN"])
         if service == "ec2" and (tagged := _first(params, "ResourceId.1")).startswith("i-"):
             return f"arn:aws:ec2:{region}:{account}:instance/{tagged}"
         return known

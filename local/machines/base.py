@@ -21,6 +21,8 @@ class Blueprint:
     """The instance's, as EC2 has them now."""
     user_data: Callable[[], str | None]
     """What the instance was launched with; None for none."""
+    lifecycle: Callable[[], str | None]
+    """What its Auto Scaling group has in mind for it, as the metadata service says it; None outside of a group."""
     folder: Path
     """This instance's own, kept while it is stopped: its disk, as far as the backend has one."""
     log: Callable[[str], None]

@@ -72,7 +72,13 @@ class NspawnMachine:
         notice.unlink(missing_ok=True)
         listener = self._network.listen(METADATA_ADDRESS, 80)
         self._metadata = MetadataServer(
-            blueprint.identity, blueprint.credentials, notice, blueprint.tags, blueprint.user_data, listener
+            blueprint.identity,
+            blueprint.credentials,
+            notice,
+            blueprint.tags,
+            blueprint.user_data,
+            blueprint.lifecycle,
+            listener,
         )
         for port in (urlsplit(around.endpoint).port or 80, around.database_port):
             self._network.bring_in(port)

@@ -37,7 +37,12 @@ class ProcessMachine:
         notice = self._folder / "spot-notice"
         notice.unlink(missing_ok=True)
         self._metadata = MetadataServer(
-            blueprint.identity, blueprint.credentials, notice, blueprint.tags, blueprint.user_data
+            blueprint.identity,
+            blueprint.credentials,
+            notice,
+            blueprint.tags,
+            blueprint.user_data,
+            blueprint.lifecycle,
         )
         self._environment = _install(blueprint, self._metadata.endpoint)
         self._unit = Unit([sys.executable, "processor.py"], self._environment, self._folder, blueprint.log)

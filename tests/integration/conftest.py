@@ -15,11 +15,17 @@ from local.cloud import LocalCloud
 from local.mariadb import MariaDB
 from ops import appliance, autoscaler_release, deploy, machine, migrate
 from ops.connection import Connection
-from ops.settings import REPOSITORY, Cloud, OpsSettings
+from ops.settings import REPOSITORY, CapacityMode, Cloud, OpsSettings
 from whisper_processor import models
 from whisper_processor.contracts import EngineName
 
 MODELS = REPOSITORY / ".local" / "models"
+FLEET_POLLS = {
+    "POLL_WAIT_SECONDS": "1",
+    "VISIBILITY_TIMEOUT_SECONDS": "10",
+    "PROGRESS_SECONDS": "0.5",
+    "WHISPER_THREADS": "1",  # several workers share a few cores
+}
 SHORT_POLLS = {"POLL_WAIT_SECONDS": "1", "PROGRESS_SECONDS": "0.3", "BACKOFF_BASE_SECONDS": "1"}
 
 
@@ -111,6 +117,36 @@ def deployed(settings: OpsSettings) -> Connection:
     """The whole system on the tests' cloud."""
     aws = Connection(settings)
     deploy_all(aws)
+    return aws
+
+
+FLEET_MAXIMUM = 3
+
+
+def fleet_settings(cloud: LocalCloud) -> OpsSettings:
+    return settings_of(cloud).model_copy(
+        update={
+            "capacity_mode": CapacityMode.FLEET,
+            "fleet_maximum": FLEET_MAXIMUM,
+            "fleet_scale_out_cooldown_minutes": 0.0,  # uploads come in seconds here, not over a morning
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def fleet_cloud(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    with running_cloud(tmp_path_factory.mktemp("fleet"), models_dir) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def fleet_deployed(fleet_cloud: LocalCloud) -> Connection:
+    """The whole system with CAPACITY_MODE=fleet, on a cloud of its own; the fleet is empty."""
+    aws = Connection(fleet_settings(fleet_cloud))
+    deploy.deploy_infra(aws, quiet)
+    migrate.migrate(aws.database())
+    autoscaler_release.deploy(aws, quiet)
+    deploy.deploy_config(aws, FLEET_POLLS, quiet)
     return aws
 
 

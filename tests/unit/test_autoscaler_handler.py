@@ -15,7 +15,7 @@ from botocore.stub import Stubber
 
 from autoscaler.aws import Cloud, Outcome
 from autoscaler.decision import Action, Config
-from autoscaler.handler import Settings, Trigger, handler, names_audio, tick, trigger_of
+from autoscaler.handler import Settings, Trigger, audio_bytes, handler, tick, trigger_of
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/lessons"
@@ -148,14 +148,14 @@ def test_an_unexpected_error_is_logged_and_raised(
 
 
 def upload(key: str) -> dict[str, Any]:
-    return {
-        "Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {"object": {"key": key}}}]
-    }
+    lesson = {"object": {"key": key, "size": 9}}
+    return {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": lesson}]}
 
 
 def test_only_an_uploaded_lesson_counts_as_work() -> None:
-    assert names_audio(upload("audio-files/1/2/a%20b.mp3"))
-    assert not names_audio(upload("transcripts/1/2/job.json"))
+    assert audio_bytes(upload("audio-files/1/2/a%20b.mp3")) == 9
+    assert audio_bytes(upload("transcripts/1/2/job.json")) is None
+    assert audio_bytes({}) is None
     assert trigger_of(upload("transcripts/1/2/job.json")) is Trigger.UPLOAD
     assert trigger_of({"source": "aws.events"}) is Trigger.SCHEDULE
     assert trigger_of({}) is Trigger.MANUAL

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cfnlint.decode import decode
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,18 +79,17 @@ def test_an_average_weighs_each_point_by_its_samples() -> None:
     assert total([], "Average") is None
 
 
-def test_the_dashboard_of_the_template_is_json() -> None:
-    text = (REPOSITORY / "infra" / "autoscaler.yaml").read_text()
-    body = text[text.index('{"widgets"') : text.index("]}\n\n  Budget") + 2]
+@pytest.mark.parametrize("fleet", [False, True])
+def test_the_dashboard_of_the_template_is_json(fleet: bool) -> None:
+    found, problems = decode(str(REPOSITORY / "infra" / "autoscaler.yaml"))
+    assert found
+    assert not problems
+    body, variables = found["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    _, row, nothing = variables["FleetWidget"]["Fn::If"]
+    body = body.replace("${FleetWidget}", row["Fn::Sub"] if fleet else nothing)
     for name, value in {"AWS::Region": "r", "QueueName": "q", "DlqName": "d", "Function": "f"}.items():
         body = body.replace(f"${{{name}}}", value)
     widgets = json.loads(body.replace("${HourlyPriceUsd}", "0.1"))["widgets"]
-    assert [w["properties"]["title"] for w in widgets] == [
-        "Queue",
-        "Appliance",
-        "Lessons",
-        "Failures",
-        "Speed",
-        "Cost",
-    ]
+    titles = ["Queue", "Appliance", "Fleet", "Lessons", "Failures", "Speed", "Cost"]
+    assert [w["properties"]["title"] for w in widgets] == [t for t in titles if fleet or t != "Fleet"]
     assert all(list(expand(widget["properties"]["metrics"])) for widget in widgets)

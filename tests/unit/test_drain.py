@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from local.imds import Identity, MetadataServer
-from whisper_processor.contracts import Hold
-from whisper_processor.drain import Drain, drain_on_signals, drain_on_spot_notice
+from whisper_processor.contracts import DRAIN_HOOK_SECONDS, Hold
+from whisper_processor.drain import Drain, drain_on_notices, drain_on_signals
 from whisper_processor.instance import Metadata
 from whisper_processor.worker import remaining_seconds
 
@@ -73,12 +74,39 @@ def test_a_signal_asks_the_worker_to_leave(number: signal.Signals, handlers: Non
 
 def test_a_spot_notice_asks_the_worker_to_leave_before_the_two_minutes_are_over(imds: Callable[[], None]) -> None:
     drain, metadata = Drain(), Metadata()
-    drain_on_spot_notice(metadata, drain, every=0.05)
+    drain_on_notices(metadata, drain, every=0.05)
     assert not drain.wait(0.3), "no notice has been given"
     imds()
     assert drain.wait(10)
     assert drain.fits(90)
     assert not drain.fits(120)
+
+
+def test_a_fleet_that_ends_its_machine_leaves_the_worker_the_hooks_time_and_spot_leaves_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notice, state, told = tmp_path / "spot-notice", ["InService"], []
+    identity = Identity("i-1", "c7i.large", "ami-1", "eu-west-1")
+    server = MetadataServer(identity, dict, notice, lifecycle=lambda: state[0])
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
+    try:
+        drain, metadata = Drain(), Metadata()
+        drain_on_notices(metadata, drain, every=0.05, on_spot=lambda: told.append("spot"))
+        assert not drain.wait(0.3), "the group keeps the machine"
+        assert not metadata.retiring()
+        state[0] = "Terminated"
+        assert drain.wait(10)
+        assert metadata.retiring()
+        assert drain.fits(DRAIN_HOOK_SECONDS - 30)
+        assert not drain.fits(DRAIN_HOOK_SECONDS)
+        notice.write_text("{}")
+        deadline = time.monotonic() + 10
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert told == ["spot"]
+        assert not drain.fits(120)
+    finally:
+        server.close()
 
 
 def test_a_second_request_buys_no_time() -> None:
@@ -89,6 +117,8 @@ def test_a_second_request_buys_no_time() -> None:
     drain.request(10)
     assert drain.fits(5)
     assert not drain.fits(6)
+    drain.request(2)
+    assert not drain.fits(3), "but it may leave less"
 
 
 def test_everything_fits_while_nobody_asks() -> None:

@@ -16,9 +16,9 @@ from urllib3.exceptions import HTTPError
 
 from whisper_processor import __version__
 from whisper_processor.database import JobStore, SecretCredentials
-from whisper_processor.drain import Drain, drain_on_signals, drain_on_spot_notice
+from whisper_processor.drain import Drain, drain_on_notices, drain_on_signals
 from whisper_processor.errors import PermanentError, TransientError
-from whisper_processor.instance import Machine, Metadata, installed_release, region
+from whisper_processor.instance import Fleet, Machine, Metadata, installed_release, region
 from whisper_processor.intake import Intake
 from whisper_processor.metrics import Metrics
 from whisper_processor.pulse import Pulse
@@ -109,19 +109,30 @@ def run(
     if machine:
         _announce(machine, version)
         start_heartbeat(worker, machine, pulse, drain, settings.heartbeat_seconds)
-        drain_on_spot_notice(metadata, drain)
+        drain_on_notices(metadata, drain, on_spot=metrics.interrupted)
     pulse.ready()
     nothing_left = worker.run()
     metrics.close()
-    if nothing_left and machine and settings.stop_when_idle:
-        log.info("instance_stopping", reason=f"the queue was empty {settings.empty_polls} times in a row")
-        try:
-            machine.stop()
-        except (BotoCoreError, ClientError) as error:
-            log.critical("instance_not_stopped", error=str(error))
-            return 1
+    if machine and not _end(machine, metadata, nothing_left=nothing_left, settings=settings):
+        return 1
     log.info("worker_ended", drained=drain.requested)
     return 0
+
+
+def _end(machine: Machine, metadata: Metadata, *, nothing_left: bool, settings: Settings) -> bool:
+    """End the machine, if that is this worker's to do; False when it could not be."""
+    try:
+        if machine.fleet and metadata.retiring():
+            done = machine.fleet.let_go(machine.instance_id)
+            log.info("instance_let_go", group=machine.fleet.name, hook_completed=done)
+        elif nothing_left and settings.stop_when_idle:
+            reason = f"the queue was empty {settings.empty_polls} times in a row"
+            log.info("instance_stopping", reason=reason, group=machine.fleet.name if machine.fleet else None)
+            machine.leave()
+    except (BotoCoreError, ClientError) as error:
+        log.critical("instance_not_stopped", error=str(error))
+        return False
+    return True
 
 
 def _refuse(why: str) -> int:
@@ -138,7 +149,9 @@ def _machine(settings: Settings, metadata: Metadata, session: boto3.session.Sess
         except HTTPError:
             log.warning("not_on_ec2", detail="no instance metadata: this machine is not stopped when idle")
             return None
-    return Machine(session.client("ec2", config=_CLIENT_CONFIG), instance_id)
+    group = metadata.group()
+    fleet = Fleet(session.client("autoscaling", config=_CLIENT_CONFIG), group) if group else None
+    return Machine(session.client("ec2", config=_CLIENT_CONFIG), instance_id, fleet)
 
 
 def _most_deliveries(queue: LessonQueue) -> int | None:

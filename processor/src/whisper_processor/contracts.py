@@ -29,6 +29,13 @@ HEARTBEAT_TAG = "classreflect:heartbeat"
 PROCESSOR_TAG = "classreflect:processor"
 """The release of the processor that runs on the instance."""
 
+GROUP_TAG = "aws:autoscaling:groupName"
+"""EC2 Auto Scaling's own: which group the instance belongs to. Without it the machine is one alone."""
+DRAIN_HOOK = "drain"
+"""The group's lifecycle hook: an instance that is to end waits for its worker to complete it."""
+DRAIN_HOOK_SECONDS = 300
+"""At most so long."""
+
 AUDIO_PREFIX = "audio-files/"
 MODELS_PREFIX = "models/"
 TRANSCRIPTS_PREFIX = "transcripts/"

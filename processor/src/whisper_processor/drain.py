@@ -1,4 +1,4 @@
-"""Leaving in time: a service stop or a Spot notice asks the worker to end, and says by when."""
+"""Leaving in time: a service stop, a Spot notice or the fleet asks the worker to end, and says by when."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from types import FrameType
 
 import structlog
 
+from whisper_processor.contracts import DRAIN_HOOK_SECONDS
 from whisper_processor.instance import Metadata
 
-_SPOT_NOTICE_SECONDS = 110.0  # two minutes are given; ten seconds are kept to say goodbye
-_SPOT_CHECK_SECONDS = 5.0
+_GOODBYE_SECONDS = 10.0
+_SPOT_NOTICE_SECONDS = 120.0 - _GOODBYE_SECONDS
+_NOTICE_CHECK_SECONDS = 5.0
 log = structlog.get_logger()
 
 
@@ -27,10 +29,9 @@ class Drain:
         self._deadline = float("inf")
 
     def request(self, seconds: float) -> None:
-        """Only the first request sets the deadline: a second signal does not buy time."""
-        if not self._requested.is_set():
-            self._deadline = self._clock() + seconds
-            self._requested.set()
+        """The earliest deadline holds: a second request does not buy time, and may leave less of it."""
+        self._deadline = min(self._deadline, self._clock() + seconds)
+        self._requested.set()
 
     @property
     def requested(self) -> bool:
@@ -63,13 +64,30 @@ def drain_on_signals(drain: Drain, seconds: float) -> None:
     threading.Thread(target=watch, name="signals", daemon=True).start()
 
 
-def drain_on_spot_notice(metadata: Metadata, drain: Drain, every: float = _SPOT_CHECK_SECONDS) -> None:
-    """A Spot interruption notice asks the worker to leave before the instance is taken."""
+def drain_on_notices(
+    metadata: Metadata,
+    drain: Drain,
+    every: float = _NOTICE_CHECK_SECONDS,
+    on_spot: Callable[[], None] = lambda: None,
+) -> None:
+    """Ask the worker to leave before Spot takes the instance, which `on_spot` is told of, or its fleet ends it.
+
+    A rebalance recommendation needs no watch of its own: the fleet acts on it (CapacityRebalance), and ends the
+    instance when another has taken its place.
+    """
 
     def watch() -> None:
-        while not drain.wait(every):
+        retiring = False
+        while True:
             if metadata.leaving():
                 log.warning("spot_notice", detail="this instance is taken back in two minutes")
+                on_spot()
                 drain.request(_SPOT_NOTICE_SECONDS)
+                return
+            if not retiring and metadata.retiring():
+                retiring = True  # and go on looking: Spot may leave less time
+                log.info("fleet_notice", detail="the Auto Scaling group ends this instance")
+                drain.request(DRAIN_HOOK_SECONDS - _GOODBYE_SECONDS)
+            time.sleep(every)
 
-    threading.Thread(target=watch, name="spot", daemon=True).start()
+    threading.Thread(target=watch, name="notices", daemon=True).start()

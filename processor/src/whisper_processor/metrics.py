@@ -57,6 +57,10 @@ class Metrics:
         # JobFailed is 0 or 1 for each lesson, so that its average is the share of failures.
         self._submit([failed, _datum("JobFailed", 1, "Count")])
 
+    def interrupted(self) -> None:
+        """Spot takes the instance."""
+        self._submit([_datum("SpotNotices", 1, "Count")])
+
     def close(self) -> None:
         """Send what is still to be sent; bounded by the client's own timeouts."""
         self._thread.shutdown()
