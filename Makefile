@@ -45,7 +45,7 @@ IMAGE_VENV := .local/image-venv/bin
         rollback-lambda deploy-config deploy-processor rollback versions rehearse-deploy \
         launch roll migrate models publish-model setup-image validate-image ami images prune-images image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold release queue dlq redrive logs \
-        session run-processor alarms dashboard doctor destroy plan
+        session run-processor alarms dashboard doctor destroy plan plan-check
 
 ##@ First
 help: ## Show this help
@@ -194,6 +194,9 @@ plan: setup-planner ## What it will cost and how long lessons wait: SCHOOLS=50 [
 	  $(if $(SCHOOLS),--schools $(SCHOOLS)) $(if $(LESSONS),--lessons $(LESSONS)) $(if $(DAYS),--days $(DAYS)) \
 	  $(if $(HOLIDAYS),--holidays $(HOLIDAYS)) $(if $(TRACE),--trace "$(TRACE)") $(if $(TARGET),--target $(TARGET)) \
 	  $(if $(MAXIMUM),--maximum $(MAXIMUM)) $(if $(EXACT),--exact)
+
+plan-check: setup-tests ## Hold the planner's simulation against a real run on this machine, five minutes
+	@PYTHONPATH=lambda $(VENV)/python -m tests.reality
 
 ##@ Trouble (docs/operations.md)
 doctor: setup ## What is wrong, and the command that mends it

@@ -29,15 +29,12 @@ class LessonQueue:
         self._pollers: list[Poller] = []
         self._places: dict[Poller, int] = {}
         self.in_flight = 0
-        self.audio_seconds = 0.0
-        """Of all that is visible or in flight."""
 
     @property
     def visible(self) -> int:
         return len(self._visible)
 
     def send(self, letter: Letter) -> None:
-        self.audio_seconds += letter.seconds
         self._offer(letter, first=False)
 
     def take(self, poller: Poller) -> Letter | None:
@@ -63,9 +60,8 @@ class LessonQueue:
         self.in_flight -= 1
         self._offer(letter, first=True)
 
-    def delete(self, letter: Letter) -> None:
+    def delete(self) -> None:
         self.in_flight -= 1
-        self.audio_seconds -= letter.seconds
 
     def _offer(self, letter: Letter, *, first: bool) -> None:
         if self._pollers:

@@ -195,7 +195,8 @@ class Simulation:
         self._machines: list[_Machine] = []
         self._desired = 0
         self._last_scale_out: datetime | None = None
-        self._billed = self._busy = 0
+        self._billed = self._busy = self._lessons_done = 0
+        self._audio_done = 0.0
         self._maximum = max(1, setup.maximum // setup.scale)
         count = len(self._trace)
         self._open = count
@@ -260,16 +261,21 @@ class Simulation:
             self._act(self._machines[0], decision)
 
     def _snapshot(self, *, upload: bool) -> Snapshot:
-        scale, queue = self._setup.scale, self._queue
+        visible, in_flight = (count * self._setup.scale for count in (self._queue.visible, self._queue.in_flight))
         return Snapshot(
             now=_moment(self._env.now),
             instance=None if self._fleet else self._instance(),
-            visible=queue.visible * scale,
-            in_flight=queue.in_flight * scale,
+            visible=visible,
+            in_flight=in_flight,
             upload_event=upload,
             group=self._group() if self._fleet else None,
-            audio_minutes=queue.audio_seconds * scale / 60,
+            audio_minutes=self._audio_minutes(visible + in_flight),
         )
+
+    def _audio_minutes(self, backlog: int) -> float | None:
+        """A queue cannot be looked into: the lessons done so far tell how long those are that wait."""
+        done = self._lessons_done
+        return backlog * self._audio_done / done / 60 if done else None
 
     def _instance(self) -> Instance:
         if not self._machines:  # launched once, long ago
@@ -476,7 +482,9 @@ class Simulation:
             self._queue.give_back(letter)
 
     def _done(self, letter: Letter, started: float) -> None:
-        self._queue.delete(letter)
+        self._queue.delete()
+        self._lessons_done += 1
+        self._audio_done += letter.seconds
         self._run.started[letter.lesson] = started
         self._run.done[letter.lesson] = self._env.now
         self._run.times_done[letter.lesson] += 1

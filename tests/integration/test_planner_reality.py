@@ -1,0 +1,24 @@
+"""The planner's simulation against a real run: `make plan-check` in a shorter form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ops import appliance, deploy
+from ops.connection import Connection
+from tests.integration.conftest import SHORT_POLLS, quiet
+from tests.reality.rehearsal import SETTINGS, SHORT, rehearse
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_lessons_wait_as_long_as_the_simulation_says(deployed: Connection, tmp_path: Path) -> None:
+    appliance.wait_for(deployed, "stopped", 120)
+    deploy.deploy_config(deployed, SETTINGS, quiet)
+    try:
+        compared = rehearse(deployed, tmp_path, SHORT, quiet)
+    finally:
+        deploy.deploy_config(deployed, SHORT_POLLS, quiet)
+    assert not list(compared.problems()), compared

@@ -1,0 +1,1 @@
+"""The planner's simulation held against the local cloud: the same lessons through both, and their waits."""
