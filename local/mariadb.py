@@ -100,6 +100,7 @@ class MariaDB:
                 ),
                 *("--auth-root-authentication-method=normal", "--skip-test-db"),
             ],
+            env=self._environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -130,7 +131,13 @@ class MariaDB:
                 f"--ssl-key={self._certificate}",
             ),
         ]
-        self.service.start(argv, os.environ)
+        self.service.start(argv, self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        """A starting server removes tables it takes for left over: in a shared folder, those of another."""
+        scratch = self.root / "mariadb-tmp"
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        return {**os.environ, "TMPDIR": str(scratch)}
 
     def _make_user(self) -> None:
         credentials = self.credentials()
