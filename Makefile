@@ -28,6 +28,15 @@ TARGET ?=
 MAXIMUM ?=
 EXACT ?=
 PART ?=
+AUDIO ?=
+ENGINES ?=
+ONLY ?=
+REPEATS ?=
+QUICK ?=
+LONG ?=
+RESUME ?=
+BUDGET ?=
+RECORD ?=
 YES ?=
 LOSE_QUEUE ?=
 FORCE ?=
@@ -41,7 +50,7 @@ LOCAL := $(VENV)/python -m local
 SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
 IMAGE_VENV := .local/image-venv/bin
 
-.PHONY: help setup setup-tests setup-planner demo test chaos lint format lock up down clean deploy deploy-infra deploy-lambda \
+.PHONY: help setup setup-tests setup-planner demo test chaos bench lint format lock up down clean deploy deploy-infra deploy-lambda \
         rollback-lambda deploy-config deploy-processor rollback versions rehearse-deploy \
         launch roll migrate models publish-model setup-image validate-image ami images prune-images image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold release queue dlq redrive logs \
@@ -62,6 +71,12 @@ test: setup-tests lint ## Lint, unit tests, integration tests, and where it can 
 
 chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], six minutes
 	@$(VENV)/python -m tests.chaos --seed $(SEED) $(if $(PART),--part $(PART))
+
+bench: setup-tests ## Engines side by side: [AUDIO=… ENGINES=… ONLY=… REPEATS=… PART=… QUICK=1 LONG=1 RESUME=1 BUDGET=minutes]
+	@$(VENV)/python -m bench $(if $(AUDIO),--audio "$(AUDIO)") $(if $(ENGINES),--engines "$(ENGINES)") \
+	  $(if $(ONLY),--only "$(ONLY)") $(if $(REPEATS),--repeats $(REPEATS)) $(if $(PART),--part $(PART)) \
+	  $(if $(QUICK),--quick) $(if $(LONG),--four-hours) $(if $(RESUME),--resume) \
+	  $(if $(BUDGET),--budget $(BUDGET)) $(if $(RECORD),--record)
 
 ##@ The local cloud
 up: setup ## Start emulator, database and supervisor
@@ -240,7 +255,7 @@ format: setup-tests ## Let ruff format and mend
 	@$(VENV)/ruff format .
 
 lock: setup ## Compile requirements/*.in to the locks
-	@cd requirements && for name in processor project emulator chaos awscli image updater; do \
+	@cd requirements && for name in processor project emulator chaos awscli image updater bench; do \
 	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done
 	@cd requirements && ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \

@@ -60,6 +60,8 @@ class OpsSettings(BaseSettings):
     models_dir: Path = REPOSITORY / ".local" / "models"
     models_from: Path | None = None
 
+    bench_audio: Path | None = None
+
     local_port: int = Field(4566, gt=0, lt=65536)
     local_db_port: int = Field(33066, gt=0, lt=65536)
     local_root: Path = REPOSITORY / ".local" / "cloud"
