@@ -1,6 +1,6 @@
 """Cutting long segments into subtitles loses and doubles no word."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from whisper_processor.engines.base import Segment, Word
@@ -23,6 +23,7 @@ def test_every_word_appears_once_and_in_order(spoken: list[str], pace: float) ->
 
 
 @given(texts, st.floats(0.05, 3))
+@example([" a,", *(f" {'a' * length}" for length in (2, 4, 7, 10, 10, 14, 15, 16))], 0.5)
 def test_a_piece_fits_a_subtitle_unless_it_is_a_single_word(spoken: list[str], pace: float) -> None:
     for piece in split(segment(spoken, pace)):
         assert len(piece.words) == 1 or (len(piece.text) <= 84 and piece.end - piece.start <= 7.001)

@@ -20,7 +20,7 @@ def split(segment: Segment) -> Iterator[Segment]:
         return
     piece: list[Word] = []
     for word in segment.words:
-        if piece and _full([*piece, word]):
+        while piece and _full([*piece, word]):  # what is left after a clause may still be too much
             cut = _last_clause(piece)
             yield _piece(segment, piece[:cut])
             piece = piece[cut:]
