@@ -32,7 +32,6 @@ from whisper_processor.update.updater import Updater
 # At boot the worker waits for this: without a network it must be over in seconds.
 _QUICK = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=3, read_timeout=10)
 _PATIENT = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=30)
-_LOCK = Path("/run/whisper-update.lock")
 _LOCK_SECONDS = 900.0
 _GOOD = {UpdateResult.INSTALLED, UpdateResult.UNCHANGED}
 _ALARMING = {UpdateResult.FAILED, UpdateResult.REFUSED}
@@ -70,7 +69,7 @@ def main(mode: str, report_to: Path | None) -> int:
             with suppress(BotoCoreError, ClientError):
                 machine.heartbeat(None, 0)
 
-    with _alone():
+    with _alone(settings.state / "lock"):
         updater = Updater(
             store=ReleaseStore(settings.home),
             wishes=Source(session.client("ssm", config=_QUICK), session.client("s3", config=_PATIENT)),
@@ -91,9 +90,9 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(path: Path) -> Iterator[None]:
     """Boot and operator, or two operators, do not update at once. The kernel lets go of it whatever happens."""
-    with _LOCK.open("w") as lock:
+    with path.open("w") as lock:
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
