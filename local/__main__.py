@@ -106,7 +106,7 @@ def bake_and_check_image() -> None:
         return
     make_image(OpsSettings(), screen.say)
     run_image_tests(local_cloud(), OpsSettings(), screen.say)
-    rehearse_deployment()
+    tell(rehearse_deploy(local_cloud(), OpsSettings(), screen.say, long=False))
 
 
 @app.command()
@@ -127,18 +127,18 @@ def rehearse_deployment(
     """Releases and settings on their way to a real appliance, with what can go wrong; a table of the cases."""
     settings = OpsSettings()
     make_image(settings, screen.say)
-    outcomes = rehearse_deploy(local_cloud(), settings, screen.say, only)
-    show_outcomes(outcomes)
-    if not all(outcome.passed for outcome in outcomes):
-        raise typer.Exit(1)
+    tell(rehearse_deploy(local_cloud(), settings, screen.say, only))
 
 
-def show_outcomes(outcomes: Sequence[Outcome]) -> None:
+def tell(outcomes: Sequence[Outcome]) -> None:
+    """The table of the cases; exit code 1 unless all passed."""
     table = Table("case", "outcome", "seconds", "", box=None)
     for outcome in outcomes:
         verdict = "passed" if outcome.passed else "FAILED"
         table.add_row(outcome.case, verdict, f"{outcome.seconds:.0f}", Text(outcome.detail))
     screen.console.print(table)
+    if not all(outcome.passed for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Each case is an operator's verb and a lesson: the lesson must be done once, and 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -28,13 +30,13 @@ from local.container import Container, obstacle
 from local.errors import LocalError
 from local.machines import MachineKind
 from local.namespaces import PREFIX
-from ops import appliance, deploy, image, lessons, migrate, releases, rollout
+from ops import appliance, deploy, image, lessons, metrics, migrate, releases, rollout
 from ops.connection import Connection
 from ops.deploy_lock import LOCK_KEY, deploying
 from ops.errors import OpsError
 from ops.release_archive import FOLDER, BuiltRelease, build_release
 from ops.settings import REPOSITORY, OpsSettings
-from ops.wheelhouse import PROCESSOR, Artefact, build_wheelhouse
+from ops.wheelhouse import PROCESSOR, Artefact, build_wheelhouse, sha256
 from whisper_processor.contracts import METRICS_NAMESPACE, UPDATE_FAILED_METRIC, JobStatus, Owner
 
 Say = Callable[[str], None]
@@ -49,7 +51,7 @@ _SETTINGS = {
 }
 _BROKEN = '\n\ndef has_speech(samples: Samples) -> bool:\n    raise RuntimeError("broken on purpose")\n'
 _HOLD = timedelta(hours=1)
-_WAIT_SECONDS = 240.0
+_WAIT_SECONDS = 480.0
 _REPEATS = 8
 
 
@@ -72,7 +74,20 @@ class Variants:
     wheelhouse: Artefact
     folder: Path
 
-    def build(self, version: str, *, broken: bool = False) -> BuiltRelease:
+    def other_wheelhouse(self) -> Artefact:
+        """The same packages in other bytes: to a machine it is a runtime it does not have."""
+        path = self.folder / "other.tar"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(self.wheelhouse.path) as source, tarfile.open(path, "w") as target:
+            for member in source:
+                content = source.extractfile(member)
+                if member.name == "requirements.txt" and content is not None:
+                    text = content.read() + b"# packed anew\n"
+                    member.size, content = len(text), io.BytesIO(text)
+                target.addfile(member, content)
+        return Artefact(path, sha256(path))
+
+    def build(self, version: str, *, broken: bool = False, wheelhouse: Artefact | None = None) -> BuiltRelease:
         source = self.folder / version
         ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
         shutil.copytree(PROCESSOR, source, ignore=ignored)
@@ -84,7 +99,7 @@ class Variants:
         if broken:
             speech = source / "src" / "whisper_processor" / "speech.py"
             speech.write_text(speech.read_text() + _BROKEN)
-        return build_release(self.wheelhouse, source=source, folder=self.folder / "built")
+        return build_release(wheelhouse or self.wheelhouse, source=source, folder=self.folder / "built")
 
 
 @dataclass
@@ -175,9 +190,14 @@ class Stage:
     def folder(self) -> Path:
         return self.cloud.root / "instances" / self.instance_id
 
+    @property
+    def home(self) -> Path:
+        """The machine's /opt/whisper, from outside."""
+        return self.folder / "root" / "opt" / "whisper"
+
     def link(self, name: str) -> str | None:
-        """What a link of the machine names, read from outside."""
-        path = self.folder / "root" / "opt" / "whisper" / name
+        """What a link of the machine names."""
+        path = self.home / name
         return path.readlink().name if path.is_symlink() else None
 
     def cut_power(self) -> None:
@@ -191,15 +211,10 @@ class Stage:
     def failures_told(self) -> float:
         """How many failed updates the machine has reported to CloudWatch."""
         now = datetime.now(UTC)
-        found = self.aws.cloudwatch.get_metric_statistics(
-            Namespace=METRICS_NAMESPACE,
-            MetricName=UPDATE_FAILED_METRIC,
-            StartTime=now - timedelta(hours=1),
-            EndTime=now + timedelta(minutes=1),
-            Period=3600,
-            Statistics=["Sum"],
-        )
-        return sum(point["Sum"] for point in found["Datapoints"])
+        minute = timedelta(minutes=1)
+        metric = metrics.Metric(METRICS_NAMESPACE, UPDATE_FAILED_METRIC, {})
+        points = metrics.read(self.aws, metric, "Sum", start=now - 60 * minute, end=now + minute, period=minute)
+        return sum(point.value for point in points)
 
 
 def expect(true: bool, otherwise: str) -> None:
@@ -322,9 +337,9 @@ def power_cut_in_the_flip(stage: Stage) -> str:
 
 
 def ssm_not_ready(stage: Stage) -> str:
+    built = stage.variants.build("9.0.8")
     stage.stop()
     stage.aws.ec2.start_instances(InstanceIds=[stage.instance_id])
-    built = stage.variants.build("9.0.8")
     told = stage.deploy(built)
     expect(any("waiting until" in line for line in told), f"nothing was waited for: {told}")
     expect(stage.link("current") == built.release.name, f"{stage.link('current')} runs")
@@ -350,7 +365,19 @@ def settings_it_cannot_run_with(stage: Stage) -> str:
     return "put back, and the worker runs with the old ones"
 
 
-CASES: Sequence[tuple[str, Callable[[Stage], str]]] = (
+def other_packages(stage: Stage) -> str:
+    wheelhouse = stage.variants.other_wheelhouse()
+    built = stage.variants.build("9.0.9", wheelhouse=wheelhouse)
+    stage.deploy(built)
+    author = stage.done_by(stage.submit(stage.short))
+    expect(author == built.release.name, f"the lesson was done by {author}")
+    runtime = (stage.home / "releases" / built.release.name / "runtime").readlink().name
+    expect(runtime == wheelhouse.sha256[:12], f"it stands on {runtime}")
+    return "fetched by its sha256 and made beside the other runtime"
+
+
+Case = Callable[[Stage], str]
+CASES: Sequence[tuple[str, Case]] = (
     ("upgrade while lessons are transcribed", while_lessons_are_transcribed),
     ("two deploys at once", two_deploys_at_once),
     ("upgrade while stopped", while_stopped),
@@ -362,18 +389,23 @@ CASES: Sequence[tuple[str, Callable[[Stage], str]]] = (
     ("rollback", roll_back),
     ("settings the worker cannot run with", settings_it_cannot_run_with),
 )
+LONG_CASES: Sequence[tuple[str, Case]] = (("a release on other packages", other_packages),)
+"""Left out of `make test`: some minutes of installing the same packages once more."""
 
 
-def rehearse_deploy(cloud: LocalCloud, settings: OpsSettings, say: Say, only: str = "") -> list[Outcome]:
+def rehearse_deploy(
+    cloud: LocalCloud, settings: OpsSettings, say: Say, only: str = "", *, long: bool = True
+) -> list[Outcome]:
     """Run the cases, all or those with `only` in their names; how each ended. Raises LocalError where none can."""
     reason = obstacle()
     if reason:
         raise LocalError(f"no appliance can boot here: {reason}")
     if image.current_baked() is None:
         raise LocalError("there is no image to boot: run `make image`")
-    chosen = [(name, case) for name, case in CASES if only in name]
+    cases = [*CASES, *(LONG_CASES if long else ())]
+    chosen = [(name, case) for name, case in cases if only in name]
     if not chosen:
-        raise LocalError(f"no case is called so: {only}; there are {', '.join(name for name, _ in CASES)}")
+        raise LocalError(f"no case is called so: {only}; there are {', '.join(name for name, _ in cases)}")
     with (
         tempfile.TemporaryDirectory(prefix="whisper-deploy-") as scratch,
         _staged(cloud, settings, Path(scratch), say) as stage,
