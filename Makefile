@@ -107,7 +107,7 @@ deploy-processor: setup ## This checkout's worker to every appliance: now where 
 	@$(OPS) deploy-processor
 
 rollback: setup ## Back to the release before, or VERSION=…, by the same two paths
-	@$(OPS) rollback $(VERSION)
+	@$(OPS) rollback $(if $(VERSION),"$(VERSION)")
 
 versions: setup ## Releases in the bucket, which is wanted, what runs where; JSON=1 for scripts
 	@$(OPS) versions $(if $(JSON),--json)
