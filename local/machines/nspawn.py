@@ -25,6 +25,8 @@ from local.rehearsal import ssh_access
 from ops.image import current_baked
 
 UNIT = "whisper-processor"
+_LOGGED = ("", "-failed", "-check", "-update", "-update-now")
+"""What is shipped on AWS too (aws_log_parts of the aws role)."""
 _ENVIRONMENT = "etc/whisper-processor/environment"
 _DATABASE_CA = "etc/whisper-processor/database-ca.pem"
 _JOURNAL_SECONDS = 30.0
@@ -126,7 +128,7 @@ class NspawnMachine:
             machine_id = (root / "etc" / "machine-id").read_text().strip()  # empty until the first boot
             folder = root / "var" / "log" / "journal" / (machine_id or "nowhere")
         command = ["journalctl", f"--directory={folder}", "--follow", "--lines=all", "--output=cat", "--quiet"]
-        command += [f"--since=@{self._since:.0f}", f"--unit={UNIT}.service", f"--unit={UNIT}-*.service"]
+        command += [f"--since=@{self._since:.0f}", *(f"--unit={UNIT}{part}.service" for part in _LOGGED)]
         self._journal = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
