@@ -221,7 +221,9 @@ def _fleet_problems(group: FleetNow | None, machines: list[Appliance]) -> list[s
         if machine.worker and machine.worker.crashed:
             found.append(f"the worker on {machine.instance_id} crashed in a loop: see `make logs MINUTES=60`")
         elif machine.worker and machine.worker.silent:
-            found.append(f"the worker on {machine.instance_id} is silent: see `make logs`")
+            found.append(
+                f"the worker on {machine.instance_id} is silent: see `make logs`, then `make stop release`"
+            )
     return found
 
 

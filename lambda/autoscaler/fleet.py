@@ -90,5 +90,9 @@ def _say_group(group: Group) -> str:
         )
         if count
     ]
-    failure = f"; the latest launch failed: {group.launch_failure}" if group.launch_failure else ""
-    return f"desired {group.desired} of {group.maximum}" + (f" ({', '.join(states)})" if states else "") + failure
+    notes = [f" ({', '.join(states)})"] if states else []
+    if group.silent:
+        notes.append(f"; silent: {', '.join(group.silent)}")
+    if group.launch_failure:
+        notes.append(f"; the latest launch failed: {group.launch_failure}")
+    return f"desired {group.desired} of {group.maximum}" + "".join(notes)

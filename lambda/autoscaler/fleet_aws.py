@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from autoscaler.aws import LIVE_STATES, Outcome, read_queue
-from autoscaler.marks import GROUP_TAG, HOLD_TAG, parse_hold
+from autoscaler.marks import GROUP_TAG, HEARTBEAT_TAG, HOLD_TAG, parse_heartbeat, parse_hold
 from autoscaler.metrics import NAMESPACE, UPLOAD_BYTES
-from autoscaler.sight import Action, Decision, Group, Snapshot
+from autoscaler.sight import Action, Config, Decision, Group, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,10 @@ class Fleet:
         cloudwatch: CloudWatchClient,
         queue_url: str,
         group_name: str,
+        config: Config | None = None,
     ) -> None:
+        """`config` says how long a worker may be silent."""
+        self._config = config or Config()
         self._autoscaling = autoscaling
         self._ec2 = ec2
         self._sqs = sqs
@@ -73,7 +76,11 @@ class Fleet:
         minutes = measured.lesson_minutes
         return replace(
             snapshot,
-            group=replace(read_group(raw, instances, activities), last_crash=measured.last_crash),
+            group=replace(
+                read_group(raw, instances, activities),
+                last_crash=measured.last_crash,
+                silent=tuple(sorted(i["InstanceId"] for i in instances if is_silent(i, now, self._config))),
+            ),
             audio_minutes=None if minutes is None else snapshot.backlog * minutes,
         )
 
@@ -194,6 +201,15 @@ def read_group(
         launch_failure=_launch_failure(activities) if short else None,
         oldest_launch=min(live, default=None),
     )
+
+
+def is_silent(instance: InstanceTypeDef, now: datetime, config: Config) -> bool:
+    """Whether a machine that has had time to boot has not been heard of for longer than a worker may be silent."""
+    if instance["State"]["Name"] != "running" or now - instance["LaunchTime"] <= config.boot_grace:
+        return False
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+    heartbeat = parse_heartbeat(tags.get(HEARTBEAT_TAG))
+    return heartbeat is None or abs(now - heartbeat.at) > config.heartbeat_grace
 
 
 def _last_scale_out(activities: Sequence[ActivityTypeDef]) -> datetime | None:

@@ -108,7 +108,7 @@ def connect(settings: Settings) -> Sight:
         return Cloud(ec2, sqs, settings.queue_url)
     autoscaling = boto3.client("autoscaling", config=_CLIENT_CONFIG)
     cloudwatch = boto3.client("cloudwatch", config=_CLIENT_CONFIG)
-    return Fleet(autoscaling, ec2, sqs, cloudwatch, settings.queue_url, settings.group_name)
+    return Fleet(autoscaling, ec2, sqs, cloudwatch, settings.queue_url, settings.group_name, settings.config)
 
 
 def tick(
@@ -204,6 +204,7 @@ def _say_group(group: Group) -> dict[str, Any]:
         "lastScaleOut": group.last_scale_out and format_time(group.last_scale_out),
         "lastCrash": group.last_crash and format_time(group.last_crash),
         "launchFailure": group.launch_failure,
+        "silent": list(group.silent),
     }
 
 

@@ -38,6 +38,7 @@ def metrics_line(
         metrics |= {
             "FleetDesired": (decision.desired or group.desired, "Count"),
             "FleetInService": (group.in_service, "Count"),
+            "FleetSilent": (len(group.silent), "Count"),
         }
         if decision.needed is not None:
             short = max(0, decision.needed - group.maximum)

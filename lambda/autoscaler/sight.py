@@ -84,6 +84,8 @@ class Group:
     """Why the latest launch failed, if it did: no capacity, a quota."""
     oldest_launch: datetime | None = None
     """When the machine was launched that has been up longest."""
+    silent: tuple[str, ...] = ()
+    """Machines in service whose worker has given no sign of life for longer than it may."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 
 from autoscaler.aws import Outcome
 from autoscaler.decision import Action, CapacityMode, Config
-from autoscaler.fleet_aws import Fleet, lesson_minutes
+from autoscaler.fleet_aws import Fleet, is_silent, lesson_minutes
 from autoscaler.handler import Settings, Trigger, connect, tick
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -210,6 +210,22 @@ def test_after_a_crash_loop_an_empty_fleet_rests(aws: Aws) -> None:
     line = aws.tick()
     assert line["snapshot"]["group"]["lastCrash"] == "2026-03-02T07:55:00Z"
     assert line["action"] == Action.NONE
+
+
+@pytest.mark.parametrize(
+    ("up", "heartbeat", "silent"),
+    [
+        pytest.param(4, None, False, id="still booting"),
+        pytest.param(6, None, True, id="never heard of"),
+        pytest.param(60, "2026-03-02T07:58:00Z idle", False, id="alive"),
+        pytest.param(60, "2026-03-02T07:50:00Z busy job 3%", True, id="not for ten minutes"),
+    ],
+)
+def test_a_machine_that_gives_no_sign_of_life_is_told_of(up: float, heartbeat: str | None, silent: bool) -> None:
+    tags = [{"Key": "classreflect:heartbeat", "Value": heartbeat}] if heartbeat else []
+    machine: Any = {"State": {"Name": "running"}, "LaunchTime": NOW - up * MINUTE, "Tags": tags}
+    assert is_silent(machine, NOW, CONFIG) is silent
+    assert not is_silent(machine | {"State": {"Name": "terminated"}}, NOW, CONFIG)
 
 
 def test_no_group_is_an_alarm(aws: Aws) -> None:
