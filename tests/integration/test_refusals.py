@@ -127,6 +127,39 @@ def test_without_an_instance(
     assert "run `make launch`" in refusal(verb, monkeypatch, capsys)
 
 
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        *(
+            (verb, "run `make deploy-infra deploy-lambda`")
+            for verb in ("start", "stop", "hold", "release", "launch")
+        ),
+        *((verb, "run `make start`") for verb in ("session", "run-processor")),
+        ("roll", "run `make deploy-infra deploy-lambda`"),
+        ("deploy-lambda", "run `make deploy-infra deploy-lambda`"),
+    ],
+)
+def test_without_the_fleet_that_the_setting_asks_for(
+    verb: str,
+    words: str,
+    deployed: Connection,
+    command_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(command_environment, monkeypatch)
+    monkeypatch.setenv("CAPACITY_MODE", "fleet")
+    assert words in refusal(verb, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(("name", "value"), [("CAPACITY_MODE", "many"), ("FLEET_MAXIMUM", "0")])
+def test_a_fleet_setting_that_cannot_be(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert name.lower() in refusal("status", monkeypatch, capsys)
+
+
 def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CLOUD", "LOCAL_PORT", "LOCAL_DB_PORT", "LOCAL_ROOT"):
         monkeypatch.setenv(name, environment[name])
