@@ -17,7 +17,7 @@ import psutil
 
 from local.errors import LocalError
 from local.machines.base import Execution
-from local.processes import Service
+from local.processes import Service, spawn
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _BOOT_SECONDS = 120.0
@@ -114,15 +114,7 @@ class Container:
         leader = self._leader()
         if leader is None:
             return Execution(255, "", f"{self.name} does not run")
-        with subprocess.Popen(
-            [*self._enter(leader.pid), "/bin/sh", "-c", script],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as command:
+        with spawn([*self._enter(leader.pid), "/bin/sh", "-c", script]) as command:
             try:
                 stdout, stderr = command.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:

@@ -69,7 +69,7 @@ class OpsSettings(BaseSettings):
     local_machine: str = Field("process", pattern="^(process|nspawn)$")
 
     database_tls: bool = True
-    database_ca: Path = REPOSITORY / "ansible" / "roles" / "aws" / "files" / "rds-ca.pem"
+    database_ca: Path = REPOSITORY / "ansible" / "roles" / "aws" / "files" / "rds-authorities.crt"
 
     @property
     def foundation_stack(self) -> str:

@@ -18,6 +18,7 @@ from local.channel import ChannelServer, Message
 from local.imds import MetadataServer
 from local.machines.base import Blueprint, Execution, Shell
 from local.machines.unit import Unit
+from local.processes import spawn
 
 _HALT_SECONDS = 30.0
 _CUT_OFF = 124  # timeout(1)'s exit code
@@ -62,17 +63,7 @@ class ProcessMachine:
         return False
 
     def execute(self, script: str, timeout: float) -> Execution:
-        with subprocess.Popen(
-            ["/bin/sh", "-c", script],
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as command:
+        with spawn(["/bin/sh", "-c", script], cwd=self._folder, env=self._environment) as command:
             self._commands.add(command)
             try:
                 stdout, stderr = command.communicate(timeout=timeout)

@@ -12,6 +12,8 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+from local.processes import spawn
+
 NAME = "whisper-processor"
 _STOP_SECONDS = 150.0  # above the default of DRAIN_SECONDS
 _RESTART_SECONDS = 2.0
@@ -97,17 +99,8 @@ class Unit:
         for _ in range(_RESTARTS):
             if self._stopping.is_set():
                 return
-            with subprocess.Popen(
-                self._argv,
-                cwd=self._cwd,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            ) as self._process:
+            child = spawn(self._argv, cwd=self._cwd, env=self._env, stderr=subprocess.STDOUT)
+            with child as self._process:
                 for line in self._process.stdout or ():
                     self._log(line.rstrip("\n"))
             if self._process.returncode == 0 or self._stopping.wait(_RESTART_SECONDS):

@@ -101,30 +101,28 @@ def test_without_the_local_cloud(
     assert "run `make up`" in refusal(verb, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("verb", NEED_STACK)
-def test_without_the_stacks(
+@pytest.mark.parametrize(
+    ("verb", "setting", "elsewhere", "words"),
+    [
+        *((verb, "STACK_PREFIX", "not-deployed", "run `make deploy`") for verb in NEED_STACK),
+        *((verb, "AWS_REGION", "eu-west-1", "run `make launch`") for verb in NEED_INSTANCE),
+        ("alarms", "AWS_REGION", "eu-west-1", "run `make deploy`"),
+        ("dashboard", "AWS_REGION", "eu-west-1", "make deploy-lambda"),
+    ],
+)
+def test_where_nothing_is(
     verb: str,
+    setting: str,
+    elsewhere: str,
+    words: str,
     deployed: Connection,
     command_environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     use(command_environment, monkeypatch)
-    monkeypatch.setenv("STACK_PREFIX", "not-deployed")
-    assert "run `make deploy`" in refusal(verb, monkeypatch, capsys)
-
-
-@pytest.mark.parametrize("verb", NEED_INSTANCE)
-def test_without_an_instance(
-    verb: str,
-    deployed: Connection,
-    command_environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    use(command_environment, monkeypatch)
-    monkeypatch.setenv("AWS_REGION", "eu-west-1")  # nothing is there
-    assert "run `make launch`" in refusal(verb, monkeypatch, capsys)
+    monkeypatch.setenv(setting, elsewhere)
+    assert words in refusal(verb, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -177,17 +175,3 @@ def test_no_verb_is_forgotten() -> None:
     }
     """Those make the stacks, look where stacks write, or need none, and say so in words of their own."""
     assert {*NEED_STACK, *NEED_INSTANCE, *DATABASE_ONLY, *elsewhere} == set(verbs())
-
-
-@pytest.mark.parametrize(("verb", "words"), [("alarms", "run `make deploy`"), ("dashboard", "make deploy-lambda")])
-def test_without_alarms_or_dashboard(
-    verb: str,
-    words: str,
-    deployed: Connection,
-    command_environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    use(command_environment, monkeypatch)
-    monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    assert words in refusal(verb, monkeypatch, capsys)

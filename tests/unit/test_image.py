@@ -68,7 +68,7 @@ def test_the_defaults_of_the_roles_fill_each_other_in() -> None:
 
 
 def test_the_databases_certificates_are_those_the_role_names() -> None:
-    path = image.ANSIBLE / "roles" / "aws" / "files" / "rds-ca.pem"
+    path = image.ANSIBLE / "roles" / "aws" / "files" / "rds-authorities.crt"
     assert wheelhouse.sha256(path) == defaults()["aws_database_ca_sha256"]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(path)
