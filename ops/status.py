@@ -332,9 +332,10 @@ def _just_deployed(cloud: Connection, now: datetime) -> bool:
 
 
 def read_decision(cloud: Connection, now: datetime) -> LastDecision | None:
-    """The autoscaler's last one of the last quarter of an hour."""
+    """The autoscaler's last one of the last quarter of an hour, but for the trials of its versions."""
     for event in reversed(read_events(cloud, now - _LOOK_BACK)):
-        if event.source == "autoscaler" and "action" in event.fields:
+        trial = (event.fields.get("trigger"), event.fields.get("outcome")) == ("manual", "dry-run")
+        if event.source == "autoscaler" and "action" in event.fields and not trial:
             return LastDecision(
                 time=event.time,
                 age_seconds=round((now - event.time).total_seconds(), 1),

@@ -95,6 +95,8 @@ def test_a_new_version_ticks_after_its_dry_run_and_a_rollback_brings_the_old_one
     autoscaler_release.deploy(aws, said.append)
     assert live(aws) == before + 1
     assert any(line.startswith(f"dry run of version {before + 1}") for line in said)
+    decision = status.read_decision(aws, datetime.now(UTC))
+    assert decision is None or decision.outcome != "dry-run", "a trial is no decision"
     assert tick_of_an_upload(aws)["edition"] == "new"
 
     since = datetime.now(UTC)

@@ -109,6 +109,14 @@ def test_a_refusal_without_a_name_is_raised(aws: Aws) -> None:
         aws.tick()
 
 
+def test_a_trial_of_the_code_leaves_no_metric_that_could_raise_an_alarm(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws.sees(None)
+    tick(aws.cloud, Config(), trigger=Trigger.MANUAL, dry_run=True, measured=False, clock=lambda: NOW)
+    assert "InstanceMissing" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("part", ["trial", "leaving", "by hand"])
 def test_an_instance_of_a_roll_out_is_none_to_look_after(aws: Aws, part: str) -> None:
     aws.sees("running", backlog=1, tags={"classreflect:roll": part})
