@@ -47,7 +47,7 @@ def plan(
     """Simulate the uploads under each policy and write the report."""
     if not 0 < target <= 7 * 24 * 60:
         raise OpsError(f"TARGET is minutes above 0, a week at most, not {target:g}")
-    numbers = figures.load()
+    numbers, settings = figures.load(), OpsSettings()
     name, title, uploads = _uploads(schools, lessons, days, holidays, trace, seed)
     hours = uploads.seconds.sum() / 3600
     screen.say(f"{title}: {len(uploads):,} lessons in {uploads.days} day(s), {hours:,.0f} h of audio")
@@ -56,7 +56,8 @@ def plan(
             title,
             uploads,
             numbers,
-            instance_type=OpsSettings().instance_type,
+            instance_type=settings.instance_type,
+            fleet_types=[name for name in settings.fleet_instance_types.split(",") if name],
             target=timedelta(minutes=target),
             seed=seed,
             exact=exact,

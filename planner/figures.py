@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,6 +112,15 @@ class Figures:
                 f"planner/{ASSUMPTIONS.name} says nothing of {name}; it has {', '.join(sorted(self.types))}"
             )
         return self.types[name]
+
+    def known(self, types: Iterable[str]) -> tuple[str, ...]:
+        """Those that have both a price and an assumed speed."""
+        found = []
+        for name in types:
+            with suppress(OpsError):
+                self.machine_type(name)
+                found.append(name)
+        return tuple(dict.fromkeys(found))
 
     def boot_seconds(self, *, new: bool) -> float:
         """From asking for a machine to its worker's first poll, on average."""

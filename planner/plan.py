@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from planner.answers import Answer, Refusal, answer, recommend
 from planner.figures import Figures
-from planner.policies import Policy, policies, spot_with
+from planner.policies import Policy, policies, settings_of, spot_with
 from planner.quotas import Use, read_quotas, uses
 from planner.trace import Trace
 
@@ -27,6 +27,8 @@ class Plan:
     answers: list[Answer]
     refusals: list[Refusal]
     recommended: tuple[Answer, str] | None
+    unknown_types: list[str]
+    """Of FLEET_INSTANCE_TYPES, left out for want of figures."""
     uses: list[Use]
     """Of the recommended policy, or of the largest fleet when none keeps the target."""
     seconds: float
@@ -50,6 +52,7 @@ def make_plan(
     figures: Figures,
     *,
     instance_type: str,
+    fleet_types: Sequence[str],
     target: timedelta,
     seed: int,
     exact: bool,
@@ -61,7 +64,8 @@ def make_plan(
     began = time.monotonic()
     answers: list[Answer] = []
     refusals: list[Refusal] = []
-    for policy in _chosen(instance_type, figures):
+    known = figures.known(fleet_types) or (instance_type,)
+    for policy in _chosen(instance_type, known, figures):
         started = time.monotonic()
         tell(policy.name)
         found = answer(policy, trace, figures, target=target, seed=seed, exact=exact, maximum=maximum, tell=tell)
@@ -71,10 +75,10 @@ def make_plan(
             refusals.append(found)
         done(found, time.monotonic() - started)
     recommended = recommend(answers)
-    plan = Plan(title, trace, figures, target, seed, answers, refusals, recommended, [], 0.0)
+    unknown = [name for name in fleet_types if name not in known]
+    plan = Plan(title, trace, figures, target, seed, answers, refusals, recommended, unknown, [], 0.0)
     quotas = uses(plan.shown.run, plan.shown.policy, figures, read_quotas()) if plan.shown else []
-    seconds = time.monotonic() - began
-    return Plan(title, trace, figures, target, seed, answers, refusals, recommended, quotas, seconds)
+    return replace(plan, uses=quotas, seconds=time.monotonic() - began)
 
 
 def unmeasured(figures: Figures) -> list[str]:
@@ -94,6 +98,8 @@ def in_words(plan: Plan) -> Iterator[str]:
             f" ${chosen.cost.month:,.2f} a month, {100 * chosen.cost.lesson:.2f} US cents a lesson,"
             f" p95 wait {chosen.p95_wait / 60:.1f} min: {why}."
         )
+        settings = settings_of(chosen.policy, replace(chosen.run.setup, maximum=chosen.maximum))
+        yield "In .env: " + " ".join(f"{name}={value}" for name, value in settings.items())
     late = [each for each in plan.answers if not each.keeps_target and each.policy.fleet]
     for each in late:
         yield (
@@ -111,10 +117,12 @@ def in_words(plan: Plan) -> Iterator[str]:
             f"Approximation: in a fleet one lesson and one machine stood for {plan.scale}, and maxima are"
             f" multiples of it; EXACT=1 simulates each."
         )
+    if plan.unknown_types:
+        yield f"Without price or speed, so left out of the fleet: {', '.join(plan.unknown_types)}."
     for name in unmeasured(plan.figures):
         yield f"The engine {name} has not been measured and is left out: `make bench`."
 
 
-def _chosen(instance_type: str, figures: Figures) -> Iterator[Policy]:
-    yield from policies(instance_type)
-    yield from (spot_with(engine, instance_type) for engine in MEASURABLE_ENGINES if engine in figures.engines)
+def _chosen(instance_type: str, fleet_types: tuple[str, ...], figures: Figures) -> Iterator[Policy]:
+    yield from policies(instance_type, fleet_types)
+    yield from (spot_with(engine, fleet_types) for engine in MEASURABLE_ENGINES if engine in figures.engines)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from autoscaler.decision import CapacityMode, Config
 from planner.figures import Figures
 from planner.model import Kind, Setup
 
-_SPOT_TYPES = ("c7i.large", "c7a.large", "c6i.large", "m7i.large")
 _OTHER_TYPE = "c7a.large"
 _DEFAULT_ENGINE = "faster-whisper"
+_MINUTE = timedelta(minutes=1)
 _MEAN_LESSON_SECONDS = 45 * 60.0
 
 
@@ -35,22 +35,38 @@ class Policy:
         return self.types[0] if len(self.types) == 1 else f"any of {', '.join(self.types)}"
 
 
-def policies(instance_type: str) -> Iterator[Policy]:
-    """From the simplest to run to the least simple. `instance_type` is the one the system runs on now."""
+def policies(instance_type: str, fleet_types: tuple[str, ...]) -> Iterator[Policy]:
+    """From the simplest to run to the least simple, for the settings INSTANCE_TYPE and FLEET_INSTANCE_TYPES."""
     bigger = instance_type.replace(".large", ".xlarge")
-    several = tuple(dict.fromkeys((instance_type, *_SPOT_TYPES)))
     for name in dict.fromkeys((instance_type, bigger)):
         yield Policy(f"one machine, {name}", CapacityMode.INSTANCE, (name,))
     for name in dict.fromkeys((instance_type, _OTHER_TYPE, bigger)):
         yield Policy(f"fleet on demand, {name}", CapacityMode.FLEET, (name,))
     # A single type is the less simple one: when Spot runs out of it, somebody has to choose another.
-    yield Policy(f"fleet Spot, {len(several)} types", CapacityMode.FLEET, several, spot=True)
+    yield Policy(f"fleet Spot, {len(fleet_types)} types", CapacityMode.FLEET, fleet_types, spot=True)
     yield Policy(f"fleet Spot, {instance_type}", CapacityMode.FLEET, (instance_type,), spot=True)
 
 
-def spot_with(engine: str, instance_type: str) -> Policy:
-    several = next(policy for policy in policies(instance_type) if policy.spot)
-    return replace(several, name=f"fleet Spot, {engine}", engine=engine)
+def spot_with(engine: str, fleet_types: tuple[str, ...]) -> Policy:
+    return Policy(f"fleet Spot, {engine}", CapacityMode.FLEET, fleet_types, engine, spot=True)
+
+
+def settings_of(policy: Policy, prepared: Setup) -> dict[str, str]:
+    """What to set in `.env` for it."""
+    engine = {} if policy.engine == _DEFAULT_ENGINE else {"WHISPER_ENGINE": policy.engine}
+    if not policy.fleet:
+        return {"CAPACITY_MODE": "instance", "INSTANCE_TYPE": policy.types[0], **engine}
+    config = prepared.config
+    return {
+        "CAPACITY_MODE": "fleet",
+        "FLEET_MAXIMUM": str(prepared.maximum),
+        "FLEET_INSTANCE_TYPES": ",".join(policy.types),
+        "FLEET_ON_DEMAND_PERCENT": "0" if policy.spot else "100",
+        "FLEET_TARGET_WAIT_MINUTES": f"{config.target_wait / _MINUTE:g}",
+        "FLEET_BOOT_MINUTES": f"{config.boot / _MINUTE:.2g}",
+        "FLEET_AUDIO_MINUTES_PER_MINUTE": f"{config.audio_minutes_per_minute:.3g}",
+        **engine,
+    }
 
 
 def setup(

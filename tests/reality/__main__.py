@@ -6,16 +6,17 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
-from ops import deploy, screen
+from ops import autoscaler_release, capacity, deploy, migrate, screen
 from ops.__main__ import run as run_app
 from ops.connection import Connection
-from ops.settings import REPOSITORY
-from tests.integration.conftest import MODELS, deploy_all, running_cloud, settings_of
-from tests.reality.rehearsal import FULL, SETTINGS, rehearse
+from ops.settings import REPOSITORY, CapacityMode, OpsSettings
+from tests.integration.conftest import MODELS, running_cloud, settings_of
+from tests.reality.rehearsal import FLEET, FLEET_SETTINGS, FULL, SETTINGS, rehearse
 from whisper_processor import models
 from whisper_processor.contracts import EngineName
 
@@ -24,15 +25,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 
 @app.command()
 def check() -> None:
-    """Compare the planner's simulation with a real run on this machine; about five minutes."""
+    """Compare the planner's simulation with a real run on this machine; CAPACITY_MODE says of what."""
     began = time.monotonic()
     models.fetch("base", EngineName.FASTER_WHISPER, MODELS, None, screen.say)
     with tempfile.TemporaryDirectory(prefix="plan-check-", dir=REPOSITORY / ".local") as folder:
         screen.say("a local cloud of its own, deployed as by `make up deploy`")
         with running_cloud(Path(folder) / "cloud", MODELS) as cloud:
-            aws = Connection(settings_of(cloud))
-            deploy_all(aws)
-            deploy.deploy_config(aws, SETTINGS, screen.say)
+            fleet = OpsSettings().capacity_mode is CapacityMode.FLEET
+            aws = Connection(settings_of(cloud).model_copy(update=FLEET if fleet else {}))
+            _deploy(aws, FLEET_SETTINGS if fleet else SETTINGS)
             compared = rehearse(aws, Path(folder), FULL, screen.say)
     screen.console.print(compared.table())
     here, simulated = compared.means
@@ -45,6 +46,15 @@ def check() -> None:
     )
     if problems:
         raise typer.Exit(1)
+
+
+def _deploy(aws: Connection, settings: Mapping[str, str]) -> None:
+    deploy.deploy_infra(aws, screen.say)
+    migrate.migrate(aws.database())
+    autoscaler_release.deploy(aws, screen.say)
+    deploy.deploy_config(aws, settings, screen.say)
+    capacity.of(aws).launch(aws, screen.say)
+    capacity.of(aws).wait_idle(aws, 120)
 
 
 if __name__ == "__main__":

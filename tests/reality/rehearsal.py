@@ -1,18 +1,20 @@
-"""Real lessons through a local cloud, one machine, and what its logs tell of them."""
+"""Real lessons through a local cloud, one machine or a fleet, and what its logs tell of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops import appliance, lessons
+import autoscaler.decision
+from autoscaler.decision import Config
+from ops import capacity, lessons
 from ops.connection import Connection
 from ops.logs import LogEvent, read_events
-from ops.settings import REPOSITORY
+from ops.settings import REPOSITORY, CapacityMode, OpsSettings
 from tests.chaos.media import ffmpeg
 from tests.reality.comparison import Comparison, Measured, Seen, Service, compare
 from whisper_processor.contracts import JobStatus, Owner
@@ -20,6 +22,18 @@ from whisper_processor.contracts import JobStatus, Owner
 POLL_WAIT = 2
 EMPTY_POLLS = 3
 SETTINGS = {"POLL_WAIT_SECONDS": str(POLL_WAIT), "EMPTY_POLLS": str(EMPTY_POLLS)}
+FLEET_SETTINGS = SETTINGS | {"WHISPER_THREADS": "1"}  # several workers share a few cores
+FLEET = {
+    "capacity_mode": CapacityMode.FLEET,
+    "fleet_maximum": 2,
+    # A short lesson or two are work for one, more for all.
+    "fleet_target_wait_minutes": 1.0,
+    "fleet_boot_minutes": 0.0,
+    "fleet_audio_minutes_per_minute": 1.5,
+    "fleet_mean_lesson_minutes": 1.0,
+    "fleet_scale_out_cooldown_minutes": 0.0,
+}
+"""How a fleet of this size is configured."""
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 _OWNER = Owner(school_id=1, teacher_id=1)
 _PATIENCE = 600.0
@@ -62,7 +76,7 @@ SHORT = Size(
 
 
 def rehearse(aws: Connection, folder: Path, size: Size, say: Say) -> Comparison:
-    """Measure this cloud, send the bursts, compare. The appliance is stopped before and afterwards."""
+    """Measure this cloud, send the bursts, compare. Nothing runs before and afterwards."""
     measured = measure(aws, folder, size.calibration, say)
     kind = measured.kind
     say(
@@ -78,11 +92,30 @@ def rehearse(aws: Connection, folder: Path, size: Size, say: Say) -> Comparison:
         say(f"{len(burst)} lessons within {burst[-1].after:g} s")
         sent += _send(aws, folder, burst)
         _wait_for(aws, [job for job, _, _ in sent])
-        appliance.wait_for(aws, "stopped", 120)
+        capacity.of(aws).wait_idle(aws, 120)
     events = read_events(aws, began)
     first = sent[0][1]
     seen = [Seen(when - first, audio, _started(events, job).fields["queue_wait"]) for job, when, audio in sent]
-    return compare(seen, len(_named(events, "polling_started")), measured)
+    fleet = aws.settings.capacity_mode is CapacityMode.FLEET
+    return compare(
+        seen,
+        len(_named(events, "polling_started")),
+        measured,
+        fleet_config(aws.settings) if fleet else None,
+        aws.settings.fleet_maximum if fleet else 1,
+    )
+
+
+def fleet_config(settings: OpsSettings) -> Config:
+    """The autoscaler's, as `make deploy-lambda` gives it to the function."""
+    return Config(
+        capacity_mode=autoscaler.decision.CapacityMode.FLEET,
+        target_wait=timedelta(minutes=settings.fleet_target_wait_minutes),
+        boot=timedelta(minutes=settings.fleet_boot_minutes),
+        audio_minutes_per_minute=settings.fleet_audio_minutes_per_minute,
+        mean_lesson_minutes=settings.fleet_mean_lesson_minutes,
+        scale_out_cooldown=timedelta(minutes=settings.fleet_scale_out_cooldown_minutes),
+    )
 
 
 def measure(aws: Connection, folder: Path, calibration: Sequence[int], say: Say) -> Measured:
@@ -93,7 +126,7 @@ def measure(aws: Connection, folder: Path, calibration: Sequence[int], say: Say)
     for audio in calibration:
         jobs.append(lessons.submit(aws, recording(folder, audio), _OWNER, {}))
         _wait_for(aws, jobs)
-    appliance.wait_for(aws, "stopped", 120)
+    capacity.of(aws).wait_idle(aws, 120)
     stopped = datetime.now(UTC)
     events = read_events(aws, began)
     done = {event.fields["job_id"]: event for event in _named(events, "job_completed")}
@@ -105,7 +138,7 @@ def measure(aws: Connection, folder: Path, calibration: Sequence[int], say: Say)
         )
         for job in jobs
     ]
-    asked = next(event for event in events if event.fields.get("action") == "start")
+    asked = next(event for event in events if event.fields.get("action") in ("start", "scale_out"))
     return Measured(
         services=services,
         boot=(_named(events, "polling_started")[0].time - asked.time).total_seconds(),

@@ -16,6 +16,7 @@ from autoscaler.decision import CapacityMode
 from ops.__main__ import run as run_app
 from ops.cost import cost_usd, disk_usd_per_gib_month, hourly_price
 from ops.errors import OpsError
+from ops.settings import OpsSettings
 from planner import figures as planner_figures
 from planner import report
 from planner.__main__ import app
@@ -57,6 +58,7 @@ def plan_of(trace: Trace, figures: Figures, target: timedelta = TARGET) -> Plan:
         trace,
         figures,
         instance_type=TYPE,
+        fleet_types=[TYPE, "c7a.large", "x9.huge"],
         target=target,
         seed=1,
         exact=False,
@@ -192,6 +194,18 @@ def test_fifty_schools_get_a_fleet(figures: Figures) -> None:
     assert plan.recommended[0].keeps_target
 
 
+def test_a_plan_says_what_to_set_and_each_is_a_setting(figures: Figures) -> None:
+    for schools in (1, 50):
+        words = list(in_words(plan_of(generate(Schools(schools, 8 * schools), 1), figures)))
+        line = next(each for each in words if each.startswith("In .env: "))
+        settings = dict(each.split("=") for each in line.removeprefix("In .env: ").split())
+        example = (MEASURED.parent.parent / ".env.example").read_text()
+        assert all(f"{name}=" in example for name in settings)
+        OpsSettings.model_validate({name.lower(): value for name, value in settings.items()})
+    assert settings["FLEET_INSTANCE_TYPES"] == f"{TYPE},c7a.large"
+    assert any("x9.huge" in each for each in words)
+
+
 # --- Quotas ---
 
 
@@ -241,7 +255,7 @@ def test_the_autoscalers_reserved_concurrency_is_what_the_table_says() -> None:
 
 
 def test_every_policy_has_its_figures(figures: Figures) -> None:
-    for policy in policies(TYPE):
+    for policy in policies(TYPE, (TYPE, "c7a.large")):
         setup(policy, figures, target=TARGET, maximum=1, seed=1)
 
 

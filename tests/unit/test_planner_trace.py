@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.errors import OpsError
@@ -24,6 +24,7 @@ def on_day(trace: Trace, day: int) -> int:
     return int(((trace.at >= day * DAY) & (trace.at < (day + 1) * DAY)).sum())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 9), st.integers(0, 5))
 def test_a_made_up_trace_is_in_order_and_within_its_days(schools: int, lessons: int, days: int, seed: int) -> None:
     trace = generate(Schools(schools, lessons, days), seed)
@@ -116,6 +117,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
         read_csv(tmp_path / "image.csv")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_trace_or_a_refusal(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
