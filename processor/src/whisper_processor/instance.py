@@ -37,8 +37,9 @@ _LET_GO_PAUSE_SECONDS = 3.0
 class Metadata(EC2Metadata):
     """IMDSv2, at the endpoint botocore's own variable names, else the real one."""
 
-    def __init__(self) -> None:
-        waits = urllib3.Timeout(connect=2, read=5)  # it is as near as can be, or not there at all
+    def __init__(self, patience: float = 60.0) -> None:
+        """`patience`: seconds to wait for an answer. A worker has much: an unread hold is none to it."""
+        waits = urllib3.Timeout(connect=2, read=patience)
         super().__init__(urllib3.PoolManager(retries=urllib3.Retry(2, backoff_factor=0.2), timeout=waits))
         endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _REAL_ENDPOINT).rstrip("/")
         self.service_url = f"{endpoint}/latest/"
