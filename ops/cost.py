@@ -44,6 +44,16 @@ def cost_usd(seconds: float, instance_type: str) -> float:
     return max(60.0, seconds) / 3600 * hourly_price(instance_type)
 
 
+def vcpus(instance_type: str) -> int:
+    """As EC2 counts them against its quotas. Raises OpsError for a type the table does not have."""
+    processors = _prices()["processors"]
+    if instance_type not in processors:
+        raise OpsError(
+            f"no processor of {instance_type!r} in ops/prices.toml; it has {', '.join(sorted(processors))}"
+        )
+    return int(processors[instance_type]["vcpus"])
+
+
 def disk_usd_per_gib_month() -> float:
     return float(_prices()["gp3_usd_per_gib_month"])
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
-from ops.cost import hourly_price
+from ops.cost import hourly_price, vcpus
 from ops.errors import OpsError
 from ops.settings import REPOSITORY
 from whisper_processor.settings import Settings
@@ -63,9 +63,11 @@ class Month(_Figures):
     school_days: float = Field(gt=0)
 
 
-class MachineType(_Figures):
-    vcpus: int = Field(gt=0)
-    speed: float = Field(gt=0)
+@dataclass(frozen=True)
+class MachineType:
+    vcpus: int
+    speed: float
+    """Times the measured machine's."""
 
 
 class _Measured(_Figures):
@@ -77,7 +79,7 @@ class _Assumed(_Figures):
     ec2: Ec2
     spot: Spot
     month: Month
-    types: dict[str, MachineType]
+    speed: dict[str, PositiveFloat]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class Figures:
     ec2: Ec2
     spot: Spot
     month: Month
-    types: dict[str, MachineType]
+    speed: dict[str, float]
+    """Of instance types, in times the measured machine's."""
     polling: Polling
     disk_gib: int
 
@@ -107,11 +110,11 @@ class Figures:
 
     def machine_type(self, name: str) -> MachineType:
         hourly_price(name)
-        if name not in self.types:
+        if name not in self.speed:
             raise OpsError(
-                f"planner/{ASSUMPTIONS.name} says nothing of {name}; it has {', '.join(sorted(self.types))}"
+                f"planner/{ASSUMPTIONS.name} says nothing of {name}; it has {', '.join(sorted(self.speed))}"
             )
-        return self.types[name]
+        return MachineType(vcpus(name), self.speed[name])
 
     def known(self, types: Iterable[str]) -> tuple[str, ...]:
         """Those that have both a price and an assumed speed."""
@@ -139,7 +142,7 @@ def load(measured: Path = MEASURED, assumptions: Path = ASSUMPTIONS) -> Figures:
         ec2=assumed.ec2,
         spot=assumed.spot,
         month=assumed.month,
-        types=assumed.types,
+        speed=assumed.speed,
         polling=Polling(
             wait_seconds=settings["poll_wait_seconds"].default,
             empty_polls=settings["empty_polls"].default,

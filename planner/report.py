@@ -216,7 +216,7 @@ def _basis(figures: Figures) -> Iterable[Sequence[str]]:
         f"{spot.interruptions_per_hour:g} times an hour; if it may choose {spot.interruptions_per_hour_several:g}",
         assumed,
     )
-    for name, kind in figures.types.items():
-        yield name, f"{kind.vcpus} vCPUs, {kind.speed:g} times as fast as the machine that was measured", assumed
+    for name, speed in figures.speed.items():
+        yield name, f"{speed:g} times as fast as the machine that was measured", assumed
     yield "month", f"{figures.month.days:g} days, {figures.month.school_days:g} of them school days", assumed
     yield "prices on demand", "US dollars an hour", "ops/prices.toml, noted from memory: compare with AWS's list"
