@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from bench.cost import Instructions
 from ops.errors import OpsError
 from whisper_processor.contracts import EngineName
+from whisper_processor.engines.choice import resolve
 from whisper_processor.settings import Settings
 
 REFERENCE = "openai-whisper"
-DEFAULT_ENGINE: EngineName = Settings.model_fields["whisper_engine"].default
+DEFAULT_ENGINE = resolve(Settings.model_fields["whisper_engine"].default).engine
+"""On this machine: by default the CPU decides."""
 
 
 class Family(StrEnum):

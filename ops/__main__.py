@@ -242,7 +242,10 @@ def submit(
     school: Annotated[int, typer.Option(min=1)] = 1,
     teacher: Annotated[int, typer.Option(min=1)] = 1,
     model: Annotated[str, typer.Option(help="empty: the appliance's default")] = "",
-    engine: Annotated[str, typer.Option(help="faster-whisper or openai-whisper")] = "",
+    engine: Annotated[
+        str,
+        typer.Option(help="openvino, faster-whisper or openai-whisper; empty: as its CPU is"),
+    ] = "",
     language: Annotated[str, typer.Option(help="ISO 639-1 code; empty: detect")] = "",
 ) -> None:
     """Upload a recording and queue it: what the backend does. Prints the job's id."""

@@ -85,7 +85,7 @@ def gather(settings: OpsSettings, say: Say) -> Ingredients:
     built = build_release(build_wheelhouse(FOLDER, say))
     updater = build_updater_wheelhouse(FOLDER, say)
     described = []
-    for engine in EngineName:
+    for engine in models.catalogue():
         try:
             folder = models.fetch(_MODEL, engine, settings.models_dir, settings.models_from, say)
         except models.ModelError as error:

@@ -19,8 +19,8 @@ CHECK = "whisper-check"
 TRANSCRIBE = """
 import sys
 from pathlib import Path
-from whisper_processor.contracts import EngineName
 from whisper_processor.engines.base import Options
+from whisper_processor.engines.choice import resolve
 from whisper_processor.media import decode
 from whisper_processor.models import model_path
 from whisper_processor.outputs import plain_text
@@ -31,8 +31,9 @@ if __name__ == "__main__":
     settings = Settings(_env_file=None, queue_url="-", dlq_url="-", bucket="-")
     samples = Path(settings.work_dir) / "check.samples"
     decode(Path(sys.argv[1]), samples, settings.max_audio_seconds)
-    model = model_path([settings.whisper_models_dir], settings.whisper_engine, settings.whisper_model)
-    work = Work(samples=samples, engine=settings.whisper_engine, model=model, options=Options())
+    engine = resolve(settings.whisper_engine).engine
+    model = model_path([settings.whisper_models_dir], engine, settings.whisper_model)
+    work = Work(samples=samples, engine=engine, model=model, options=Options())
     with ChildTranscriber() as transcriber:
         print("HEARD", plain_text(transcriber.transcribe(work, 600, lambda _: None).transcription))
     samples.unlink()

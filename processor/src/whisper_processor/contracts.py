@@ -52,6 +52,7 @@ class Task(StrEnum):
 
 class EngineName(StrEnum):
     FASTER_WHISPER = "faster-whisper"
+    OPENVINO = "openvino"
     OPENAI_WHISPER = "openai-whisper"
 
 

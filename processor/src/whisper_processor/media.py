@@ -65,9 +65,30 @@ def decode(source: Path, target: Path, max_seconds: float, tick: Tick = _no_tick
     return seconds  # a truncated file gives what could be read of it
 
 
+class Recording:
+    """The samples `decode` wrote, read from disk slice by slice as float32 from -1 to 1 (a `Sound`).
+
+    Memory holds what was sliced, however long the recording is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._length = path.stat().st_size // 2
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice, /) -> Samples:
+        start, stop, step = part.indices(self._length)
+        if step != 1:
+            raise ValueError("a recording is read in one piece")
+        raw = np.fromfile(self._path, dtype="<i2", count=max(0, stop - start), offset=2 * start)
+        return raw.astype(np.float32) / np.float32(32768.0)
+
+
 def read_samples(path: Path) -> Samples:
-    """The samples `decode` wrote, as float32 from -1 to 1."""
-    return np.fromfile(path, dtype="<i2").astype(np.float32) / np.float32(32768.0)
+    """All the samples `decode` wrote."""
+    return Recording(path)[:]
 
 
 def _run(command: list[str], timeout: float, tick: Tick) -> subprocess.CompletedProcess[bytes]:

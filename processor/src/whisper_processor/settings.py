@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import (
@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     database_tls: bool = True
     database_ca: Path = Path("/opt/whisper/certificates/rds-ca.pem")
 
-    whisper_engine: EngineName = EngineName.FASTER_WHISPER
+    whisper_engine: EngineName | Literal["auto"] = "auto"
+    """auto: what this machine's CPU is best served by."""
     whisper_model: ModelName = "base"
     whisper_models_dir: Path = Path("/opt/whisper/models")
     fetched_models_dir: Path | None = None

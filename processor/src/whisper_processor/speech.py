@@ -1,17 +1,180 @@
-"""Whether anybody speaks: Silero's voice detector, which faster-whisper carries with it."""
+"""Where somebody speaks, found as the recording streams by: Silero's voice detector, which faster-whisper carries.
+
+A recording of any length is read in blocks; the detector's state is kept between them, so that the pieces give
+what the whole would give.
+"""
 
 from __future__ import annotations
 
-from faster_whisper.vad import get_speech_timestamps
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from whisper_processor.engines.base import SAMPLE_RATE, Samples
+import numpy as np
+from faster_whisper.vad import get_vad_model
+
+from whisper_processor.engines.base import SAMPLE_RATE, Samples, Sound
+
+CHUNK = 512
+"""Samples the detector looks at in one step: 32 ms."""
+WINDOW_SECONDS = 30
+"""What Whisper's encoder sees at once."""
+_CONTEXT = 64
+_BLOCK = 900 * CHUNK
+_STARTS, _ENDS = 0.5, 0.35
+"""Speech starts at the one probability and ends under the other (Silero's own hysteresis)."""
+_PAUSE = round(0.16 * SAMPLE_RATE / CHUNK)
+"""Chunks without speech that end a span."""
+_PADDING = int(0.4 * SAMPLE_RATE)
+_LONGEST = int(WINDOW_SECONDS * SAMPLE_RATE) // CHUNK - 2 * (_PADDING // CHUNK + 1)
+"""Chunks of a span that nobody paused in; padded it still fits a window."""
 
 
-def speech_seconds(samples: Samples) -> float:
-    """Seconds of detected speech. Whisper invents text for silence, so none is transcribed without any."""
-    stretches = get_speech_timestamps(samples, sampling_rate=SAMPLE_RATE)
-    return float(sum(s["end"] - s["start"] for s in stretches)) / SAMPLE_RATE
+@dataclass(frozen=True)
+class Span:
+    """A stretch of speech with some of the pauses around it; in samples."""
+
+    start: int
+    end: int
+    pause: int
+    """From its last speech to the next, however much of it the span holds; 0 where speech was cut."""
 
 
-def has_speech(samples: Samples) -> bool:
-    return speech_seconds(samples) > 0
+@dataclass(frozen=True)
+class Window:
+    """Spans that are transcribed together, at most WINDOW_SECONDS of them, the long pauses between left out."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def length(self) -> int:
+        return sum(span.end - span.start for span in self.spans)
+
+    @property
+    def end(self) -> int:
+        return self.spans[-1].end
+
+    def samples(self, sound: Sound) -> Samples:
+        return np.concatenate([sound[span.start : span.end] for span in self.spans])
+
+    def moments(self, start: float, end: float) -> tuple[float, float]:
+        """A word's start and end in the recording from those in the window, all in seconds.
+
+        Both lie in the span that holds the word's middle: a word does not reach across a pause that was left out.
+        """
+        middle, before = (start + end) / 2 * SAMPLE_RATE, 0
+        for span in self.spans:
+            length = span.end - span.start
+            if middle < before + length or span is self.spans[-1]:
+                break
+            before += length
+        first, last = span.start / SAMPLE_RATE, span.end / SAMPLE_RATE
+        shift = first - before / SAMPLE_RATE
+        return min(max(start + shift, first), last), min(max(end + shift, first), last)
+
+
+def has_speech(sound: Sound) -> bool:
+    """Whether anybody speaks; reads no further than the first word. Whisper invents text for silence."""
+    return next(spans(sound), None) is not None
+
+
+def speech_seconds(sound: Sound) -> float:
+    return sum(span.end - span.start for span in spans(sound)) / SAMPLE_RATE
+
+
+def windows(sound: Sound) -> Iterator[Window]:
+    """The recording's speech in windows, in order."""
+    return pack(spans(sound))
+
+
+def spans(sound: Sound) -> Iterator[Span]:
+    return padded(find(probabilities(sound)), len(sound))
+
+
+def probabilities(sound: Sound) -> Iterator[float]:
+    """The probability of speech in each chunk; the last one is filled up with silence."""
+    session = get_vad_model().session
+    hidden = cell = np.zeros((1, 1, 128), np.float32)
+    context = np.zeros((1, _CONTEXT), np.float32)
+    for start in range(0, len(sound), _BLOCK):
+        block = sound[start : start + _BLOCK]
+        chunks = np.pad(block, (0, -len(block) % CHUNK)).reshape(-1, CHUNK)
+        heard = np.concatenate([context, chunks[:-1, -_CONTEXT:]])
+        found, hidden, cell = session.run(
+            None, {"input": np.concatenate([heard, chunks], axis=1), "h": hidden, "c": cell}
+        )
+        context = chunks[-1:, -_CONTEXT:]
+        yield from found.ravel().tolist()
+
+
+def find(chunks: Iterable[float]) -> Iterator[tuple[int, int]]:
+    """First chunk of each stretch of speech and the one after its last.
+
+    Speech without a pause for longer than a window is cut where it is least like speech.
+    """
+    start, quiet = -1, 0
+    heard: list[float] = []
+    """The probabilities since `start`."""
+    at = -1
+    for at, probability in enumerate(chunks):
+        if start < 0:
+            if probability >= _STARTS:
+                start, quiet, heard = at, 0, [probability]
+            continue
+        heard.append(probability)
+        quiet = quiet + 1 if probability < _ENDS or (quiet and probability < _STARTS) else 0
+        if quiet > _PAUSE:
+            yield start, at + 1 - quiet
+            start = -1
+        elif len(heard) >= _LONGEST:
+            cut = _quietest(heard)
+            yield start, start + cut
+            start, heard = start + cut, heard[cut:]
+    if start >= 0:
+        yield start, at + 1 - quiet
+
+
+def _quietest(heard: Sequence[float]) -> int:
+    """The least likely chunk of the later half; the earliest of several."""
+    half = len(heard) // 2
+    return half + int(np.argmin(heard[half:]))
+
+
+def padded(stretches: Iterable[tuple[int, int]], total: int) -> Iterator[Span]:
+    """Spans with up to _PADDING samples around them, shared where two are closer."""
+    before = None
+    left = 0
+    for first, last in stretches:
+        start = first * CHUNK
+        if before is not None:
+            pause = start - before[1]
+            yield Span(before[0], before[1] + min(_PADDING, pause // 2), pause)
+            left = start - min(_PADDING, pause // 2)
+        else:
+            left = max(0, start - _PADDING)
+        before = (left, min(last * CHUNK, total))
+    if before is not None:
+        yield Span(before[0], min(before[1] + _PADDING, total), total - before[1])
+
+
+def pack(stretches: Iterable[Span]) -> Iterator[Window]:
+    """Fill windows, each cut at the longest pause of its last third: a sentence is rarely cut in two there."""
+    most = WINDOW_SECONDS * SAMPLE_RATE
+    held: list[Span] = []
+    for span in stretches:
+        while held and sum(s.end - s.start for s in held) + span.end - span.start > most:
+            cut = _longest_pause(held, most * 2 // 3)
+            yield Window(tuple(held[:cut]))
+            held = held[cut:]
+        held.append(span)
+    if held:
+        yield Window(tuple(held))
+
+
+def _longest_pause(held: Sequence[Span], least: int) -> int:
+    """How many spans to take: up to the longest pause after `least` samples, else all."""
+    best, longest, length = len(held), -1, 0
+    for count, span in enumerate(held, start=1):
+        length += span.end - span.start
+        if length >= least and span.pause >= longest:
+            best, longest = count, span.pause
+    return best

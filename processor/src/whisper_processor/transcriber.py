@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-import tqdm
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from pydantic import BaseModel, ConfigDict
 
@@ -27,8 +26,6 @@ from whisper_processor.contracts import EngineName
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import Engine, Options, Transcription
 from whisper_processor.errors import PermanentError, TransientError
-from whisper_processor.media import read_samples
-from whisper_processor.speech import has_speech
 from whisper_processor.waiting import settle
 
 
@@ -141,6 +138,8 @@ _child_progress: c_double | None = None
 def _start_child(progress: c_double) -> None:
     global _child_progress  # noqa: PLW0603 - a process's own state
     _child_progress = progress
+    import tqdm  # noqa: PLC0415
+
     # tqdm, which the engines use, would make a semaphore, and leave it behind when this process is ended.
     tqdm.tqdm.set_lock(threading.RLock())
     # Ctrl-C and a service stop go to the whole group; the worker alone decides what they mean.
@@ -149,13 +148,17 @@ def _start_child(progress: c_double) -> None:
 
 
 def transcribe_in_child(work: Work) -> Done:
-    samples = read_samples(work.samples)
-    if not has_speech(samples):  # Whisper invents text for silence
+    # Here, because they load what the worker itself has no use for: it is to poll at once, and to stay small.
+    from whisper_processor.media import Recording  # noqa: PLC0415
+    from whisper_processor.speech import has_speech  # noqa: PLC0415
+
+    recording = Recording(work.samples)
+    if not has_speech(recording):  # Whisper invents text for silence
         return Done(transcription=Transcription(language=None, segments=()))
     started = time.monotonic()
     engine, fresh = _engine(work)
     loading = time.monotonic() - started if fresh else 0.0
-    return Done(transcription=engine.transcribe(samples, work.options, _report), model_load_seconds=loading)
+    return Done(transcription=engine.transcribe(recording, work.options, _report), model_load_seconds=loading)
 
 
 def _engine(work: Work) -> tuple[Engine, bool]:

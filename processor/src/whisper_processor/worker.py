@@ -26,6 +26,7 @@ from whisper_processor.contracts import EngineName, Hold, JobMessage, MalformedM
 from whisper_processor.database import Claim, JobStore, Outcome, Result
 from whisper_processor.drain import Drain
 from whisper_processor.engines.base import Options, Transcription
+from whisper_processor.engines.choice import Choice, resolve
 from whisper_processor.errors import Drained, LeaseLost, PermanentError, TransientError
 from whisper_processor.instance import Machine
 from whisper_processor.intake import Assignment, Intake
@@ -86,6 +87,7 @@ class Worker:
         self._pulse = pulse
         self._most_deliveries = most_deliveries
         self._hold = hold
+        self._choice = resolve(settings.whisper_engine)
         self._random = random or Random()  # noqa: S311 - jitter
         self.now = Now()
         jobs.on_wait = self._tick_to_the_end
@@ -135,10 +137,10 @@ class Worker:
             decode(sample, samples, settings.max_audio_seconds)
             folders = [settings.whisper_models_dir, settings.fetched_models_dir or settings.whisper_models_dir]
             try:
-                model = model_path(folders, settings.whisper_engine, settings.whisper_model)
+                model = model_path(folders, self._choice.engine, settings.whisper_model)
             except ModelError as error:
                 raise PermanentError(str(error)) from error
-            work = Work(samples=samples, engine=settings.whisper_engine, model=model, options=self._options())
+            work = Work(samples=samples, engine=self._choice.engine, model=model, options=self._options())
             done = self._transcriber.transcribe(work, settings.deadline_minimum_seconds, lambda _fraction: None)
         return len(plain_text(done.transcription).split())
 
@@ -238,7 +240,8 @@ class Worker:
         log.info("job_started", attempt=claim.attempt, queue_wait=queue_wait)
         if assignment.error is not None:
             raise assignment.error
-        engine = message.engine or settings.whisper_engine
+        chosen = Choice(message.engine, "the job asks for it") if message.engine else self._choice
+        engine = chosen.engine
         model = message.model or settings.whisper_model
         _refuse_other_languages(model, message)
         preparing = partial(self._ticker(claim.job_id, time.monotonic()), 0.0)
@@ -285,6 +288,7 @@ class Worker:
             language=transcription.language,
             model=model,
             engine=engine,
+            engine_reason=chosen.reason,
         )
         self._metrics.job_done(
             audio_seconds=duration,

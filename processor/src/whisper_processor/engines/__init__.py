@@ -17,6 +17,10 @@ def load_engine(name: EngineName, model: Path, threads: int) -> Engine:
                 from whisper_processor.engines.faster_whisper import FasterWhisper  # noqa: PLC0415
 
                 return FasterWhisper(model, threads)
+            case EngineName.OPENVINO:
+                from whisper_processor.engines.openvino import OpenVINO  # noqa: PLC0415
+
+                return OpenVINO(model, threads)
             case EngineName.OPENAI_WHISPER:
                 from whisper_processor.engines.openai_whisper import OpenAIWhisper  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The small interface both engines stand behind, and the result they return."""
+"""The small interface all engines stand behind, and the result they return."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ SAMPLE_RATE = 16_000
 
 Samples = NDArray[np.float32]
 """One channel at SAMPLE_RATE, amplitude -1 to 1."""
+
+
+class Sound(Protocol):
+    """Samples that may lie on disk: a slice is read when it is asked for. An array is one too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Samples: ...
+
 
 ReportProgress = Callable[[float], None]
 """Called with the fraction done, 0 to 1, never decreasing."""
@@ -75,7 +84,7 @@ def refuse_unknown_language(language: str | None, known: Collection[str]) -> Non
 
 
 class Engine(Protocol):
-    def transcribe(self, samples: Samples, options: Options, report: ReportProgress) -> Transcription:
+    def transcribe(self, sound: Sound, options: Options, report: ReportProgress) -> Transcription:
         """Transcribe speech that voice detection has already found to be there."""
         ...
 

@@ -11,11 +11,12 @@ import torch
 import tqdm
 import whisper
 
+from whisper_processor.cores import usable_cores
 from whisper_processor.engines.base import (
     Options,
     ReportProgress,
-    Samples,
     Segment,
+    Sound,
     Transcription,
     Word,
     refuse_unknown_language,
@@ -24,15 +25,14 @@ from whisper_processor.engines.base import (
 
 class OpenAIWhisper:
     def __init__(self, model: Path, threads: int) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads or usable_cores())
         self._model = whisper.load_model(str(model), device="cpu")
 
-    def transcribe(self, samples: Samples, options: Options, report: ReportProgress) -> Transcription:
+    def transcribe(self, sound: Sound, options: Options, report: ReportProgress) -> Transcription:
         refuse_unknown_language(options.language, whisper.tokenizer.LANGUAGES)
         with _progress(report):
             result = self._model.transcribe(
-                samples,
+                sound[:],  # it wants the whole at once
                 task=options.task.value,
                 language=options.language,
                 word_timestamps=options.word_timestamps,

@@ -7,6 +7,7 @@ last, after every file's sha256 was found right.
 from whisper_processor.models.bucket import fetch_from_bucket, model_key
 from whisper_processor.models.catalogue import (
     ModelError,
+    catalogue,
     installed,
     is_english_only,
     known,
@@ -17,6 +18,7 @@ from whisper_processor.models.fetch import fetch
 
 __all__ = [
     "ModelError",
+    "catalogue",
     "fetch",
     "fetch_from_bucket",
     "installed",

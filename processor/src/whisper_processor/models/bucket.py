@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from whisper_processor.contracts import MODELS_PREFIX, EngineName
 from whisper_processor.errors import PermanentError, TransientError
-from whisper_processor.models.catalogue import MARKER, ModelFile
+from whisper_processor.models.catalogue import MARKER, ModelFile, keeper
 from whisper_processor.models.fetch import sha256
 from whisper_processor.storage import LessonStore
 
@@ -27,7 +27,7 @@ class Manifest(BaseModel):
 
 
 def model_key(engine: EngineName, name: str, file: str) -> str:
-    return f"{MODELS_PREFIX}{engine}/{name}/{file}"
+    return f"{MODELS_PREFIX}{keeper(engine)}/{name}/{file}"
 
 
 def fetch_from_bucket(
@@ -48,7 +48,7 @@ def fetch_from_bucket(
         raise PermanentError(f"The model {name} in the bucket has a damaged {MARKER}.") from error
     if any(Path(file).name != file or file == MARKER for file in manifest.files):
         raise PermanentError(f"The model {name} in the bucket has a {MARKER} that names files outside its folder.")
-    folder = models_dir / engine / name
+    folder = models_dir / keeper(engine) / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:

@@ -49,6 +49,11 @@ class Model(BaseModel):
     """The faster-whisper model whose weights are the same."""
 
 
+def keeper(engine: EngineName) -> EngineName:
+    """Under whose name the files an engine loads are kept: openvino's graph is made from faster-whisper's."""
+    return EngineName.FASTER_WHISPER if engine is EngineName.OPENVINO else engine
+
+
 @cache
 def catalogue() -> dict[EngineName, dict[str, Model]]:
     document = tomllib.loads((files(__package__) / "models.toml").read_text())
@@ -60,7 +65,7 @@ def catalogue() -> dict[EngineName, dict[str, Model]]:
 
 def known(name: str, engine: EngineName) -> Model:
     """The catalogue's entry. Raises ModelError naming the models there are."""
-    models = catalogue()[engine]
+    models = catalogue()[keeper(engine)]
     if name not in models:
         raise ModelError(f"unknown model {name!r} for {engine}; known: {', '.join(sorted(models))}")
     return models[name]
@@ -73,13 +78,13 @@ def is_english_only(name: str) -> bool:
 
 def installed(models_dir: Path, engine: EngineName) -> list[str]:
     """Names of the complete models of an engine, sorted."""
-    return sorted(marker.parent.name for marker in (models_dir / engine).glob(f"*/{MARKER}"))
+    return sorted(marker.parent.name for marker in (models_dir / keeper(engine)).glob(f"*/{MARKER}"))
 
 
 def model_files(models_dir: Path, engine: EngineName, name: str) -> list[Path]:
     """The files of a complete model, its marker last. Raises ModelError when it is not there."""
     model_path([models_dir], engine, name)
-    folder = models_dir / engine / name
+    folder = models_dir / keeper(engine) / name
     names = json.loads((folder / MARKER).read_text())["files"]
     return [*(folder / file for file in sorted(names)), folder / MARKER]
 
@@ -89,7 +94,7 @@ def model_path(models_dirs: Sequence[Path], engine: EngineName, name: str) -> Pa
 
     Raises ModelError naming the installed models when none has.
     """
-    for folder in (models_dir / engine / name for models_dir in models_dirs):
+    for folder in (models_dir / keeper(engine) / name for models_dir in models_dirs):
         if (folder / MARKER).exists():
             return folder / f"{name}.pt" if engine is EngineName.OPENAI_WHISPER else folder
     there = sorted({found for models_dir in models_dirs for found in installed(models_dir, engine)})

@@ -1,23 +1,19 @@
 """Turn faster-whisper's float16 weights back into the `.pt` openai-whisper loads; nothing is lost.
 
 CTranslate2 fuses the attention projections and renames the layers; the numbers are the vendor's float16.
-The binary layout is the one CTranslate2's `ModelSpec` writes, version 6.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Tensors = dict[str, NDArray[Any]]
-_BINARY_VERSION = 6
-_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+from whisper_processor.models.tensors import Tensors, read_tensors
 
 
 def convert(weights: Path, target: Path) -> None:
@@ -40,31 +36,6 @@ def convert(weights: Path, target: Path) -> None:
     }
     model = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
     torch.save({"dims": dims, "model_state_dict": model}, target)
-
-
-def read_tensors(weights: Path) -> Tensors:
-    """All variables of a CTranslate2 model by name."""
-    with weights.open("rb") as file:
-        version = _unpack(file, "I")
-        if version != _BINARY_VERSION:
-            raise ValueError(f"{weights} has binary version {version}, not {_BINARY_VERSION}")
-        _text(file)  # the spec's name
-        _unpack(file, "I")  # and its revision
-        tensors: Tensors = {}
-        for _ in range(_unpack(file, "I")):
-            name = _text(file)
-            shape = [_unpack(file, "I") for _ in range(_unpack(file, "B"))]
-            dtype = np.dtype(_DTYPES[_unpack(file, "B")])
-            tensors[name] = np.frombuffer(file.read(_unpack(file, "I")), dtype).reshape(shape)
-    return tensors
-
-
-def _unpack(file: BinaryIO, kind: str) -> int:
-    return int(struct.unpack(f"<{kind}", file.read(struct.calcsize(kind)))[0])
-
-
-def _text(file: BinaryIO) -> str:
-    return file.read(_unpack(file, "H")).rstrip(b"\0").decode()
 
 
 def _layers(tensors: Tensors, side: str) -> int:

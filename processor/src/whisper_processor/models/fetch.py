@@ -16,7 +16,7 @@ from pathlib import Path
 import urllib3
 
 from whisper_processor.contracts import EngineName
-from whisper_processor.models.catalogue import MARKER, Model, ModelError, ModelFile, Package, known
+from whisper_processor.models.catalogue import MARKER, Model, ModelError, ModelFile, Package, keeper, known
 
 Say = Callable[[str], None]
 _CHUNK = 1 << 20
@@ -33,6 +33,7 @@ def fetch(name: str, engine: EngineName, models_dir: Path, source: Path | None, 
     Nothing is done when it is. Files appear under their names only after their sha256 was found right, so
     a run that is cut off leaves nothing half. Raises ModelError when no source has it.
     """
+    engine = keeper(engine)
     model = known(name, engine)
     folder = models_dir / engine / name
     if _is_complete(folder, model):

@@ -1,0 +1,73 @@
+"""How many cores are this process's to use, and what kind they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Batches that are decoded beside each other, and the threads each has for itself."""
+
+    count: int
+    threads: int
+
+
+_MOST_LANES = 4
+"""Each lane holds a batch's attention in memory, so beyond these a lane has several threads."""
+
+
+def lanes_for(threads: int) -> Lanes:
+    """Lanes for so many threads, 0 for as many as there are cores.
+
+    A thread for each lane loses nothing to waiting for others at the end of each layer.
+    """
+    threads = threads or usable_cores()
+    count = min(threads, _MOST_LANES)
+    return Lanes(count, threads // count)
+
+
+def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
+    """Cores by affinity and by the quotas of the control groups (both versions), at least 1."""
+    allowed = float(len(os.sched_getaffinity(0)))
+    for quota in _quotas(cgroups, own):
+        allowed = min(allowed, quota)
+    return max(1, int(allowed))
+
+
+def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
+    """Cores' worth of each quota on the way from this process's group to the root."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = next((r for r in (cgroups / controllers, cgroups / "cpu") if r.is_dir()), cgroups)
+        group = root / path.strip("/")
+        for folder in (group, *group.parents):
+            if (quota := _quota(folder)) is not None:
+                yield quota
+            if folder == root:
+                break
+
+
+def _quota(folder: Path) -> float | None:
+    for limit, period in (("cpu.max", None), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            told = (folder / limit).read_text().split()
+            told += (folder / period).read_text().split() if period else []
+            quota, length = float(told[0]), float(told[1])
+        except (OSError, ValueError, IndexError):  # no such file, or "max": no limit
+            continue
+        if quota > 0 and length > 0:
+            return quota / length
+    return None
