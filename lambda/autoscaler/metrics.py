@@ -1,4 +1,8 @@
-"""CloudWatch metrics without a call: one line a tick in the embedded metric format."""
+"""CloudWatch metrics without a call: one line a tick in the embedded metric format.
+
+CloudWatch charges a metric for the hours in which somebody publishes it, so an idle system publishes one: whether
+machines run, whose zeros make its average the share of time they did. Any other is left out while it is zero.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,8 @@ from autoscaler.aws import Outcome
 from autoscaler.sight import Action, Decision, Group, Snapshot
 
 NAMESPACE = "ClassReflect/Whisper"
-
-
 UPLOAD_BYTES = "UploadBytes"
+_ALWAYS = "InstanceRunning"
 
 
 def metrics_line(
@@ -24,8 +27,7 @@ def metrics_line(
         running, launched = 1, instance.launch_time
     done = outcome is Outcome.DONE
     metrics = {
-        "Backlog": (snapshot.backlog, "Count"),
-        "InstanceRunning": (running, "Count"),
+        _ALWAYS: (running, "Count"),
         "InstanceMissing": (int(decision.action is Action.ALARM), "Count"),
         "UptimeHours": (round((snapshot.now - launched).total_seconds() / 3600, 3) if launched else 0.0, "None"),
         "Starts": (_started(group, decision) if done else 0, "Count"),
@@ -45,6 +47,7 @@ def metrics_line(
             metrics |= {"FleetNeeded": (decision.needed, "Count"), "FleetShort": (short, "Count")}
     if upload_bytes is not None:
         metrics[UPLOAD_BYTES] = (upload_bytes, "Bytes")
+    metrics = {name: (value, unit) for name, (value, unit) in metrics.items() if value or name == _ALWAYS}
     return {
         "_aws": {
             "Timestamp": int(snapshot.now.timestamp() * 1000),

@@ -96,10 +96,19 @@ def test_an_expected_refusal_is_an_outcome_with_a_metric(
     aws.ec2.add_client_error("start_instances", code)
     assert aws.tick()["outcome"] == outcome
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (metrics["IncorrectStates"], metrics["CapacityErrors"]) == (
-        int(outcome is Outcome.INCORRECT_STATE),
-        int(outcome is Outcome.NO_CAPACITY),
-    )
+    named = {Outcome.INCORRECT_STATE: "IncorrectStates", Outcome.NO_CAPACITY: "CapacityErrors"}
+    assert {name: metrics.get(name) for name in named.values()} == {
+        name: 1 if outcome is its else None for its, name in named.items()
+    }
+
+
+def test_an_idle_appliance_publishes_one_metric_because_each_costs(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws.sees("stopped", backlog=0)
+    aws.tick()
+    [directive] = json.loads(capsys.readouterr().out.splitlines()[-1])["_aws"]["CloudWatchMetrics"]
+    assert [metric["Name"] for metric in directive["Metrics"]] == ["InstanceRunning"]
 
 
 def test_a_refusal_without_a_name_is_raised(aws: Aws) -> None:
