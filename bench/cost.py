@@ -25,6 +25,8 @@ class Instructions(StrEnum):
     AVX2 = "avx2"
     AVX512 = "avx512"
     VNNI = "avx512-vnni"
+    BF16 = "avx512-bf16"
+    """With VNNI; what OpenVINO's encoder is fastest with short of AMX."""
     AMX = "amx"
     ARM64 = "arm64"
 

@@ -165,6 +165,7 @@ def instructions_of(flags: set[str]) -> Instructions:
     for flag, instructions in (
         ("asimd", Instructions.ARM64),
         ("amx_int8", Instructions.AMX),
+        ("avx512_bf16", Instructions.BF16),
         ("avx512_vnni", Instructions.VNNI),
         ("avx512f", Instructions.AVX512),
     ):

@@ -158,7 +158,8 @@ def test_the_processor_is_known_by_its_flags() -> None:
     assert instructions_of({"avx2"}) is Instructions.AVX2
     assert instructions_of({"avx2", "avx512f"}) is Instructions.AVX512
     assert instructions_of({"avx2", "avx512f", "avx512_vnni"}) is Instructions.VNNI
-    assert instructions_of({"avx2", "avx512f", "avx512_vnni", "amx_int8"}) is Instructions.AMX
+    assert instructions_of({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}) is Instructions.BF16
+    assert instructions_of({"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"}) is Instructions.AMX
     assert instructions_of({"fp", "asimd"}) is Instructions.ARM64
 
 
