@@ -16,12 +16,14 @@ pytestmark = pytest.mark.booted
 
 
 def active(host: Host, seconds: float = 60.0) -> str:
-    """The unit's state, once it has left `activating`."""
+    """The unit's state, once nothing is about to change it: it starts after the update at boot."""
     deadline = time.monotonic() + seconds
     while True:
-        state = host.run(f"systemctl is-active {UNIT}.service").stdout.strip()
-        if state not in {"activating", ""} or time.monotonic() > deadline:
-            return state
+        told = host.run(f"systemctl show {UNIT}.service --property=ActiveState --property=Job").stdout
+        found = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+        settled = found.get("ActiveState", "activating") != "activating" and found.get("Job", "0") in {"0", ""}
+        if settled or time.monotonic() > deadline:
+            return found.get("ActiveState", "")
         time.sleep(0.5)
 
 
