@@ -37,10 +37,8 @@ _LET_GO_PAUSE_SECONDS = 3.0
 class Metadata(EC2Metadata):
     """IMDSv2, at the endpoint botocore's own variable names, else the real one."""
 
-    def __init__(self, patience: float = 60.0) -> None:
-        """`patience`: seconds to wait for an answer. A worker has much: an unread hold is none to it."""
-        waits = urllib3.Timeout(connect=2, read=patience)
-        super().__init__(urllib3.PoolManager(retries=urllib3.Retry(2, backoff_factor=0.2), timeout=waits))
+    def __init__(self) -> None:
+        super().__init__(urllib3.PoolManager(retries=urllib3.Retry(2, backoff_factor=0.2)))
         endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _REAL_ENDPOINT).rstrip("/")
         self.service_url = f"{endpoint}/latest/"
         self.dynamic_url = f"{self.service_url}dynamic/"
@@ -60,15 +58,25 @@ class Metadata(EC2Metadata):
         return self._optional(f"tags/instance/{GROUP_TAG}")
 
     def hold(self) -> Hold | None:
-        """The hold tag, which the launch template lets the instance see; None when it cannot be read."""
-        return parse_hold(self._optional(f"tags/instance/{HOLD_TAG}"))
+        """The hold tag, which the launch template lets the instance see; None without one.
+
+        While the service does not answer there may be one, e.g. of a deploy under way, so it is taken for held:
+        the worker asks again after its next empty polls.
+        """
+        try:
+            return parse_hold(self._look(f"tags/instance/{HOLD_TAG}"))
+        except urllib3.exceptions.HTTPError:
+            return Hold(by="the metadata service, which does not answer", until=None)
 
     def _optional(self, path: str) -> str | None:
         """What may not be there, and is not worth an error when the service does not answer either."""
         try:
-            answer = self._get_url(f"{self.metadata_url}{path}", allow_404=True)
+            return self._look(path)
         except urllib3.exceptions.HTTPError:
             return None
+
+    def _look(self, path: str) -> str | None:
+        answer = self._get_url(f"{self.metadata_url}{path}", allow_404=True)
         return answer.data.decode(errors="replace") if answer.status == 200 else None
 
 

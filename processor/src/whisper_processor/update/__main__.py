@@ -56,7 +56,7 @@ def main(mode: str, report_to: Path | None) -> int:
     configure_logging("updater")
     signal.signal(signal.SIGTERM, _leave)
     settings = UpdateSettings()
-    metadata = Metadata(patience=5)
+    metadata = Metadata()
     session = boto3.session.Session(region_name=region(metadata))
     memory = Memory(settings.state)
     memory.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
