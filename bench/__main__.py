@@ -25,7 +25,7 @@ from ops.__main__ import run as run_app
 from ops.errors import OpsError
 from ops.settings import REPOSITORY, OpsSettings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
 _MULTIPLES = (1.0, 2.0, 4.0)
 _FILE_COLUMNS = 160
