@@ -17,7 +17,6 @@ from ops.connection import ROLL_TAG, Connection, tags_of
 from ops.deploy_lock import LASTS, DeployLock, deploying
 from ops.errors import OpsError
 from ops.release_archive import BuiltRelease
-from ops.status import parse_heartbeat
 from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, Release, UpdateReport, UpdateResult
 
 if TYPE_CHECKING:
@@ -158,15 +157,18 @@ def _restart(cloud: Connection, instance_id: str, say: Say) -> None:
 def _restart_process(cloud: Connection, instance_id: str, say: Say) -> None:
     """The checkout's processor has no check of its own: its first heartbeat says that it works."""
     say(f"{instance_id}: the worker leaves its lesson, and starts anew")
-    since = datetime.now(UTC).replace(microsecond=0)
     machine.wait_online(cloud, instance_id, _ONLINE_SECONDS)
-    machine.execute(
-        cloud, instance_id, f"systemctl restart {SERVICE}", _UPDATE_SECONDS, _watch(cloud, instance_id, say)
-    )
+
+    def systemctl(verb: str) -> None:
+        watch = _watch(cloud, instance_id, say)
+        machine.execute(cloud, instance_id, f"systemctl {verb} {SERVICE}", _UPDATE_SECONDS, watch)
+
+    systemctl("stop")
+    last = tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG)  # the old worker's last word
+    systemctl("start")
     deadline = time.monotonic() + _COME_BACK_SECONDS
     while time.monotonic() < deadline:
-        worker = parse_heartbeat(tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG))
-        if worker is not None and worker.heartbeat >= since:
+        if tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG) != last:
             say(f"{instance_id}: the worker runs with them")
             return
         time.sleep(_POLL_SECONDS)
