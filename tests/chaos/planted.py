@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from whisper_processor.contracts import EngineName
 from whisper_processor.engines.base import SAMPLE_RATE, Segment, Transcription
 from whisper_processor.transcriber import Done, Work, transcribe_in_child
 
@@ -70,6 +71,10 @@ def plant(order: Order) -> bytes:
 
 def read_order(samples: bytes) -> Order | None:
     return Order.model_validate_json(samples.removeprefix(_MARK)) if samples.startswith(_MARK) else None
+
+
+def load_nothing(_engine: EngineName, _model: Path, _threads: int) -> None:
+    """What was planted needs no model, and real speech loads it when it is transcribed."""
 
 
 def transcribe_planted(work: Work) -> Done:

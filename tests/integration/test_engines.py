@@ -28,6 +28,7 @@ from whisper_processor.media import Recording, decode, read_samples
 from whisper_processor.models import model_path
 from whisper_processor.outputs import plain_text
 from whisper_processor.speech import has_speech, speech_seconds
+from whisper_processor.transcriber import ChildTranscriber, Work
 
 LESSON_TEXT = (REPOSITORY / "samples" / "lesson.txt").read_text()
 EACH = pytest.mark.parametrize("name", list(EngineName))
@@ -71,6 +72,18 @@ def transcriptions(engines: dict[EngineName, Engine], lesson: Samples) -> dict[E
 def test_the_lesson_is_transcribed(name: EngineName, transcriptions: dict[EngineName, Transcription]) -> None:
     assert word_errors(LESSON_TEXT, plain_text(transcriptions[name])) <= 0.1
     assert transcriptions[name].language == "en"
+
+
+def test_a_model_is_loaded_while_the_recording_is_made_ready_and_its_time_told_once(
+    models_dir: Path, lesson_file: Path
+) -> None:
+    model = model_path([models_dir], EngineName.FASTER_WHISPER, "base")
+    work = Work(samples=lesson_file, engine=EngineName.FASTER_WHISPER, model=model, options=Options())
+    with ChildTranscriber() as child:
+        child.prepare(work.engine, work.model, work.options)
+        told = [child.transcribe(work, 600, lambda _done: None).model_load_seconds for _ in range(2)]
+    assert told[0] > 0
+    assert told[1] == 0
 
 
 @pytest.mark.parametrize("name", WINDOWED)

@@ -61,12 +61,12 @@ def test_a_long_pause_is_left_out_and_a_short_one_kept() -> None:
     assert window.length / SAMPLE_RATE == pytest.approx(15 + 0.5 + 0.8 + 0.4 * 1, abs=0.2)
 
 
-def test_a_window_ends_at_the_longest_pause_of_its_last_third() -> None:
+def test_a_window_ends_at_the_longest_pause_of_its_last_fifth() -> None:
     second = SAMPLE_RATE // CHUNK
     first, _ = cut(
-        heard([(12 * second, second), (10 * second, 3 * second), (4 * second, second), (9 * second, 9)])
+        heard([(14 * second, 5 * second), (11 * second, 3 * second), (2 * second, second), (9 * second, 9)])
     )
-    assert first.end / SAMPLE_RATE == pytest.approx(23, abs=0.6)
+    assert first.end / SAMPLE_RATE == pytest.approx(14 + 5 + 11 + 0.4, abs=0.6)
 
 
 def test_speech_without_a_pause_is_cut_where_it_is_least_like_speech() -> None:

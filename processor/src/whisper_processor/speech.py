@@ -157,12 +157,12 @@ def padded(stretches: Iterable[tuple[int, int]], total: int) -> Iterator[Span]:
 
 
 def pack(stretches: Iterable[Span]) -> Iterator[Window]:
-    """Fill windows, each cut at the longest pause of its last third: a sentence is rarely cut in two there."""
+    """Fill windows, each cut at the longest pause of its last fifth: a sentence is rarely cut in two there."""
     most = WINDOW_SECONDS * SAMPLE_RATE
     held: list[Span] = []
     for span in stretches:
         while held and sum(s.end - s.start for s in held) + span.end - span.start > most:
-            cut = _longest_pause(held, most * 2 // 3)
+            cut = _longest_pause(held, most * 4 // 5)
             yield Window(tuple(held[:cut]))
             held = held[cut:]
         held.append(span)

@@ -17,7 +17,7 @@ from ctypes import c_double
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from pydantic import BaseModel, ConfigDict
@@ -47,19 +47,26 @@ class Done(BaseModel):
 
     transcription: Transcription
     model_load_seconds: float = 0.0
-    """0 when the model was there from the job before."""
+    """0 when the model was there from a job before."""
 
 
 class Transcriber(Protocol):
+    def prepare(self, engine: EngineName, model: Path, options: Options) -> None: ...
+
     def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done: ...
 
 
 class ChildTranscriber:
     """A pool of one child. Context manager: leaving it ends the child."""
 
-    def __init__(self, run: Callable[[Work], Done] | None = None) -> None:
+    def __init__(
+        self,
+        run: Callable[[Work], Done] | None = None,
+        load: Callable[[EngineName, Path, int], None] | None = None,
+    ) -> None:
         self._progress = RawValue(c_double, 0.0)
         self._run = run or transcribe_in_child
+        self._load = load or load_in_child
         self._pool = self._new_pool()
 
     def __enter__(self) -> Self:
@@ -69,6 +76,13 @@ class ChildTranscriber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end_pool()
+
+    def prepare(self, engine: EngineName, model: Path, options: Options) -> None:
+        """Begin to load the model, and return at once: the recording is made ready meanwhile.
+
+        What goes wrong with it is the transcription's to tell, which loads what is not there.
+        """
+        self._schedule(self._load, engine, model, options.threads)
 
     def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done:
         """Transcribe, calling `on_tick` with the fraction done several times a second.
@@ -84,7 +98,7 @@ class ChildTranscriber:
                 raise TransientError(f"the transcription overran its deadline of {deadline_seconds:.0f} s")
             on_tick(min(1.0, self._progress.value))
 
-        future = self._schedule(work)
+        future: ProcessFuture[Done] = self._schedule(self._run, work)
         try:
             settle(future, tick)
         except BaseException:
@@ -93,13 +107,13 @@ class ChildTranscriber:
             raise
         return _outcome(future)
 
-    def _schedule(self, work: Work) -> ProcessFuture[Done]:
+    def _schedule(self, run: Callable[..., Any], *given: Any) -> ProcessFuture[Any]:
         try:
-            return self._pool.schedule(self._run, args=(work,))
+            return self._pool.schedule(run, args=given)
         except RuntimeError:
             # pebble gives its pool up for good when the child was killed between two jobs.
             self._replace_pool()
-            return self._pool.schedule(self._run, args=(work,))
+            return self._pool.schedule(run, args=given)
 
     def _new_pool(self) -> ProcessPool:
         # pebble: a child that dies is an exception of its job's alone, and is replaced.
@@ -132,6 +146,7 @@ def _outcome(future: Future[Done]) -> Done:
 
 
 _loaded: tuple[tuple[EngineName, Path, int], Engine] | None = None
+_untold_load_seconds = 0.0
 _child_progress: c_double | None = None
 
 
@@ -148,6 +163,7 @@ def _start_child(progress: c_double) -> None:
 
 
 def transcribe_in_child(work: Work) -> Done:
+    global _untold_load_seconds
     # Here, because they load what the worker itself has no use for: it is to poll at once, and to stay small.
     from whisper_processor.media import Recording  # noqa: PLC0415
     from whisper_processor.speech import has_speech  # noqa: PLC0415
@@ -155,22 +171,29 @@ def transcribe_in_child(work: Work) -> Done:
     recording = Recording(work.samples)
     if not has_speech(recording):  # Whisper invents text for silence
         return Done(transcription=Transcription(language=None, segments=()))
-    started = time.monotonic()
-    engine, fresh = _engine(work)
-    loading = time.monotonic() - started if fresh else 0.0
+    engine = _engine(work.engine, work.model, work.options.threads)
+    loading, _untold_load_seconds = _untold_load_seconds, 0.0
     return Done(transcription=engine.transcribe(recording, work.options, _report), model_load_seconds=loading)
 
 
-def _engine(work: Work) -> tuple[Engine, bool]:
-    """The engine with its model, and whether it was loaded just now."""
-    global _loaded  # noqa: PLW0603 - the model kept for the next job
-    key = (work.engine, work.model, work.options.threads)
+def load_in_child(name: EngineName, model: Path, threads: int) -> None:
+    import whisper_processor.speech  # noqa: F401, PLC0415 - the transcription needs it at once
+
+    _engine(name, model, threads)
+
+
+def _engine(name: EngineName, model: Path, threads: int) -> Engine:
+    """The engine with its model, loaded unless it is there."""
+    global _loaded, _untold_load_seconds  # noqa: PLW0603 - the model kept for the next job
+    key = (name, model, threads)
     if _loaded is not None and _loaded[0] == key:
-        return _loaded[1], False
+        return _loaded[1]
     _loaded = None
     gc.collect()
-    _loaded = (key, load_engine(work.engine, work.model, work.options.threads))
-    return _loaded[1], True
+    started = time.monotonic()
+    _loaded = (key, load_engine(name, model, threads))
+    _untold_load_seconds = time.monotonic() - started
+    return _loaded[1]
 
 
 def _report(fraction: float) -> None:

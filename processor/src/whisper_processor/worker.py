@@ -246,15 +246,12 @@ class Worker:
         _refuse_other_languages(model, message)
         preparing = partial(self._ticker(claim.job_id, time.monotonic()), 0.0)
         path = self._model(engine, model, preparing)
+        options = self._options(message)
+        self._transcriber.prepare(engine, path, options)
         samples = assignment.folder / "samples"
         duration = decode(assignment.audio, samples, settings.max_audio_seconds, preparing)
         assignment.audio.unlink()
-        work = Work(
-            samples=samples,
-            engine=engine,
-            model=path,
-            options=self._options(message),
-        )
+        work = Work(samples=samples, engine=engine, model=path, options=options)
         started = time.monotonic()
         deadline = max(settings.deadline_minimum_seconds, duration * settings.deadline_factor)
         done = self._transcriber.transcribe(work, deadline, self._ticker(claim.job_id, started))

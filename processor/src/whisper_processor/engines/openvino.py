@@ -6,6 +6,7 @@ CTranslate2's own encoder takes more than half of the time; see docs/architectur
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openvino as ov
@@ -23,7 +24,10 @@ _GROUP = 32
 class OpenVINO(Windowed):
     def __init__(self, model: Path, threads: int) -> None:
         lanes = lanes_for(threads)
-        super().__init__(model, lanes, Encoder(model / "model.bin", lanes, precision(this_cpu())))
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as beside:
+            encoder = beside.submit(Encoder, model / "model.bin", lanes, precision(this_cpu()))
+            super().__init__(model, lanes)
+            self._encode_with = encoder.result()
 
 
 class Encoder:

@@ -7,7 +7,7 @@ no more memory than one of minutes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
@@ -51,9 +51,9 @@ _LANGUAGE_SURE = 0.5
 
 
 class Windowed:
-    """CTranslate2's int8 decoder, behind its own encoder or the one given."""
+    """CTranslate2's int8 decoder, behind its own encoder or one that is set."""
 
-    def __init__(self, model: Path, lanes: Lanes, encode: Encode | None = None) -> None:
+    def __init__(self, model: Path, lanes: Lanes) -> None:
         self._lanes = lanes
         self._model = WhisperModel(
             str(model),
@@ -63,7 +63,7 @@ class Windowed:
             num_workers=lanes.count,
             local_files_only=True,
         )
-        self._encode_with = encode
+        self._encode_with: Encode | None = None
         # Decoding again draws lots; the same recording is to give the same text.
         ctranslate2.set_random_seed(1)
 
@@ -73,14 +73,15 @@ class Windowed:
         first = list(islice(stream, _LANGUAGE_WINDOWS))
         if not first:
             return Transcription(language=None, segments=())
-        language = options.language or self._language(sound, first)
+        encoded: dict[Window, Samples] = {}
+        language = options.language or self._language(sound, first, encoded)
         tokenizer = Tokenizer(
             self._model.hf_tokenizer, self._model.model.is_multilingual, task=options.task.value, language=language
         )
         decoding = _decoding(tokenizer, options)
 
         def decode(batch: Sequence[Window]) -> list[Segment | None]:
-            return self._decode(sound, batch, tokenizer, decoding)
+            return self._decode(batch, self._encode(sound, batch, encoded), tokenizer, decoding)
 
         done: list[Segment] = []
         for window, segment in self._in_order(chain(first, stream), decode, self._batch_size(sound, options)):
@@ -118,10 +119,9 @@ class Windowed:
                     future.cancel()
 
     def _decode(
-        self, sound: Sound, batch: Sequence[Window], tokenizer: Tokenizer, decoding: TranscriptionOptions
+        self, batch: Sequence[Window], encoded: Samples, tokenizer: Tokenizer, decoding: TranscriptionOptions
     ) -> list[Segment | None]:
         """A segment for each window, None where nothing was said in it after all."""
-        encoded = self._encode(sound, batch)
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
         results = self._model.model.generate(
             ctranslate2.StorageView.from_array(encoded),
@@ -145,12 +145,17 @@ class Windowed:
             segments.append(_segment(words, sureness) if words else None)
         return segments
 
-    def _encode(self, sound: Sound, batch: Sequence[Window]) -> Samples:
-        """The encoder's output, (windows, positions, states)."""
-        features = [self._features(window.samples(sound)) for window in batch]
+    def _encode(self, sound: Sound, batch: Sequence[Window], known: Mapping[Window, Samples]) -> Samples:
+        """The encoder's output, (windows, positions, states); of some windows it is known."""
+        unknown = [window for window in batch if window not in known]
+        states = self._states([self._features(window.samples(sound)) for window in unknown])
+        outputs = {**known, **dict(zip(unknown, states, strict=True))}
+        return np.stack([outputs[window] for window in batch])
+
+    def _states(self, features: Sequence[Samples]) -> Sequence[Samples] | Samples:
         if self._encode_with is not None:
-            return np.stack([self._encode_with(window) for window in features])
-        return np.array(self._model.encode(np.stack(features)))
+            return [self._encode_with(window) for window in features]
+        return np.array(self._model.encode(np.stack(features))) if features else ()
 
     def _features(self, samples: Samples) -> Samples:
         """Log-Mel features of a whole window: as in Whisper's training, what is missing is silence."""
@@ -173,14 +178,20 @@ class Windowed:
             words.append(Word(start=start, end=end, text=found["word"], probability=found["probability"]))
         return words
 
-    def _language(self, sound: Sound, first: Sequence[Window]) -> str:
-        """The language of the first windows: of the first that leaves little doubt, else the likeliest of all."""
+    def _language(self, sound: Sound, first: Sequence[Window], encoded: dict[Window, Samples]) -> str:
+        """The language of the first windows: of the first that leaves little doubt, else the likeliest of all.
+
+        What it encodes is left in `encoded`.
+        """
         if not self._model.model.is_multilingual:
             return "en"
         best, likeliest = "en", 0.0
         for window in first:
-            encoded = ctranslate2.StorageView.from_array(self._encode(sound, [window]))
-            token, probability = self._model.model.detect_language(encoded)[0][0]
+            output = self._encode(sound, [window], encoded)
+            encoded[window] = output[0]
+            token, probability = self._model.model.detect_language(ctranslate2.StorageView.from_array(output))[0][
+                0
+            ]
             if probability > likeliest:
                 best, likeliest = token.strip("<|>"), probability
             if likeliest > _LANGUAGE_SURE:
