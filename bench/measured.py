@@ -20,7 +20,7 @@ _HEADER = """\
 """
 _ENGINES = """
 # real_time_factor: seconds of wall time for each second of audio once the model is loaded.
-# overhead_seconds: wall time a lesson takes whatever its length, without the model's load.
+# overhead_seconds: wall time a lesson takes whatever its length, with what is not hidden of the model's load.
 # model_load_seconds: once for each start of the worker's child process, files in the page cache.
 """
 
@@ -39,27 +39,21 @@ def engines(results: Results) -> dict[EngineName, dict[str, float]]:
         for name in sources:
             mine = [run for run in results.runs if run.contender == name and not run.invented]
             if mine:
-                found[engine] = _figures(mine, through_worker=name == sources[0])
+                found[engine] = _figures(mine)
                 break
     return found
 
 
-def _figures(runs: list[Run], *, through_worker: bool) -> dict[str, float]:
-    load = median(run.load_seconds or 0.0 for run in runs)
+def _figures(runs: list[Run]) -> dict[str, float]:
     by_recording: dict[str, list[Run]] = {}
     for run in runs:
         by_recording.setdefault(run.recording, []).append(run)
-    # The worker's wall time begins before its child has loaded the model, an engine's after that.
-    apart = load if through_worker else 0.0
-    points = [
-        (each[0].audio_seconds, max(0.0, median(run.wall_seconds for run in each) - apart))
-        for each in by_recording.values()
-    ]
+    points = [(each[0].audio_seconds, median(run.wall_seconds for run in each)) for each in by_recording.values()]
     slope, intercept = compare.line(points)
     return {
         "real_time_factor": round(slope, 4),
         "overhead_seconds": round(intercept, 1),
-        "model_load_seconds": round(load, 2),
+        "model_load_seconds": round(median(run.load_seconds or 0.0 for run in runs), 2),
     }
 
 

@@ -46,8 +46,10 @@ def prepare(contender: Contender, models_dir: Path, say: Say) -> Path:
         install_apart("bench", "whisper.cpp, a peer of make bench")
     except BootstrapError as error:
         raise OpsError(f"{contender.name}: {error}") from error
-    say("whisper.cpp: its weights are made from openai-whisper's")
-    return ggml.make(path, REPOSITORY / ".local" / "bench-models" / f"ggml-{_MODEL}.bin")
+    weights = REPOSITORY / ".local" / "bench-models" / f"ggml-{_MODEL}.bin"
+    if not weights.exists():
+        say("whisper.cpp: its weights are made from openai-whisper's")
+    return ggml.make(path, weights)
 
 
 def measure(contender: Contender, recording: Recording, repeat: int, model: Path) -> Run:

@@ -335,9 +335,9 @@ def test_recorded_figures_replace_the_engines_and_leave_the_appliance(
     assert after["appliance"] == before["appliance"]
     assert after["engines"][DEFAULT_ENGINE] == {
         "real_time_factor": 0.05,
-        "overhead_seconds": 2.0,
+        "overhead_seconds": 3.0,
         "model_load_seconds": 1.0,
-    }, "8 s are 1 to load, 2 whatever the length, and 5 for 100 s of audio"
+    }, "8 s are 3 whatever the length, and 5 for 100 s of audio"
     assert after["engines"]["openai-whisper"]["real_time_factor"] == 0.15
     assert measured.appliance_text() == appliance
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -88,9 +89,20 @@ class Worker:
         self._most_deliveries = most_deliveries
         self._hold = hold
         self._choice = resolve(settings.whisper_engine)
+        self._model_folders = [
+            settings.whisper_models_dir,
+            settings.fetched_models_dir or settings.whisper_models_dir,
+        ]
         self._random = random or Random()  # noqa: S311 - jitter
         self.now = Now()
         jobs.on_wait = self._tick_to_the_end
+
+    def prepare(self) -> None:
+        """Begin to load the usual model beside the first poll: a machine is started because lessons wait."""
+        engine = self._choice.engine
+        with suppress(ModelError):  # it is fetched when a lesson asks for it
+            path = model_path(self._model_folders, engine, self._settings.whisper_model)
+            self._transcriber.prepare(engine, path, self._options())
 
     def run(self) -> bool:
         """Work until the queue stayed empty for `empty_polls` polls, or drained. True: nothing left to do."""
@@ -135,9 +147,8 @@ class Worker:
         with TemporaryDirectory(dir=settings.work_dir, prefix="check-") as folder:
             samples = Path(folder) / "samples"
             decode(sample, samples, settings.max_audio_seconds)
-            folders = [settings.whisper_models_dir, settings.fetched_models_dir or settings.whisper_models_dir]
             try:
-                model = model_path(folders, self._choice.engine, settings.whisper_model)
+                model = model_path(self._model_folders, self._choice.engine, settings.whisper_model)
             except ModelError as error:
                 raise PermanentError(str(error)) from error
             work = Work(samples=samples, engine=self._choice.engine, model=model, options=self._options())
@@ -296,12 +307,11 @@ class Worker:
 
     def _model(self, engine: EngineName, name: str, tick: Tick) -> Path:
         """Where the model lies; fetched from the bucket when this machine does not have it."""
-        baked = self._settings.whisper_models_dir
-        fetched = self._settings.fetched_models_dir or baked
         try:
-            return model_path([baked, fetched], engine, name)
+            return model_path(self._model_folders, engine, name)
         except ModelError as missing:
             log.info("model_fetched", model=name, engine=engine)
+            fetched = self._model_folders[-1]
             if not self._fetch_model(engine, name, fetched, tick):
                 raise PermanentError(str(missing)) from missing
             return model_path([fetched], engine, name)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,9 @@ class Windowed:
         return Transcription(language=language if done else None, segments=tuple(done))
 
     def _batch_size(self, sound: Sound, options: Options) -> int:
-        """A short recording is spread over the lanes rather than batched on one."""
-        spread = len(sound) // (2 * self._lanes.count * WINDOW_SECONDS * SAMPLE_RATE)
-        return max(1, min(options.batch_size, spread))
+        """As large as allowed, with as many batches for each lane: those of a short recording end together."""
+        a_lane = len(sound) / (self._lanes.count * WINDOW_SECONDS * SAMPLE_RATE)
+        return max(1, ceil(a_lane / ceil(a_lane / options.batch_size)))
 
     def _in_order(
         self, stream: Iterable[Window], decode: Callable[[Sequence[Window]], list[Segment | None]], size: int
