@@ -46,12 +46,21 @@ def cost_usd(seconds: float, instance_type: str) -> float:
 
 def vcpus(instance_type: str) -> int:
     """As EC2 counts them against its quotas. Raises OpsError for a type the table does not have."""
-    processors = _prices()["processors"]
+    return int(_processor(instance_type)["vcpus"])
+
+
+def instructions(instance_type: str) -> str:
+    """What its processor offers, in the table's words. Raises OpsError for a type the table does not have."""
+    return str(_processor(instance_type)["instructions"])
+
+
+def _processor(instance_type: str) -> dict[str, Any]:
+    processors: dict[str, dict[str, Any]] = _prices()["processors"]
     if instance_type not in processors:
         raise OpsError(
             f"no processor of {instance_type!r} in ops/prices.toml; it has {', '.join(sorted(processors))}"
         )
-    return int(processors[instance_type]["vcpus"])
+    return processors[instance_type]
 
 
 def disk_usd_per_gib_month() -> float:

@@ -53,7 +53,7 @@ class OpsSettings(BaseSettings):
     fleet_on_demand_percent: int = Field(0, ge=0, le=100)
     fleet_target_wait_minutes: float = Field(15, ge=1)
     fleet_boot_minutes: float = Field(2, ge=0)
-    fleet_audio_minutes_per_minute: float = Field(12, ge=0.1)
+    fleet_audio_minutes_per_minute: float = Field(30, ge=0.1)
     fleet_mean_lesson_minutes: float = Field(45, ge=0.1)
     fleet_scale_out_cooldown_minutes: float = Field(1, ge=0)
 

@@ -12,13 +12,24 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
-from ops.cost import hourly_price, vcpus
+from ops.cost import hourly_price, instructions, vcpus
 from ops.errors import OpsError
 from ops.settings import REPOSITORY
+from whisper_processor.engines.choice import Cpu, choose
 from whisper_processor.settings import Settings
 
 MEASURED = REPOSITORY / "bench" / "measured.toml"
 ASSUMPTIONS = Path(__file__).with_name("assumptions.toml")
+AUTO = "auto"
+"""The default of WHISPER_ENGINE: the worker picks by its CPU."""
+# The price table's words for a processor, as what Linux says of it.
+_CPUS = {
+    "avx512-vnni": Cpu("x86_64", frozenset({"avx512_vnni"})),
+    "avx512-bf16": Cpu("x86_64", frozenset({"avx512_vnni", "avx512_bf16"})),
+    "amx": Cpu("x86_64", frozenset({"avx512_vnni", "avx512_bf16", "amx_bf16"})),
+    "arm64": Cpu("aarch64", frozenset()),
+}
+_OTHER_CPU = Cpu("x86_64", frozenset())
 _FOUNDATION = REPOSITORY / "infra" / "foundation.yaml"
 
 
@@ -103,7 +114,11 @@ class Figures:
     polling: Polling
     disk_gib: int
 
-    def engine(self, name: str) -> Engine:
+    def engine(self, name: str, instance_type: str) -> Engine:
+        """Its figures; of AUTO, those of the engine the worker picks on that type. Raises OpsError without any."""
+        if name == AUTO:
+            cpu = _CPUS.get(instructions(instance_type), _OTHER_CPU)
+            name = choose(cpu, openvino=True).engine
         if name not in self.engines:
             raise OpsError(f"{MEASURED.name} has no figures of the engine {name}: run `make bench`")
         return self.engines[name]

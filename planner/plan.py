@@ -13,7 +13,7 @@ from planner.policies import Policy, policies, settings_of, spot_with
 from planner.quotas import Use, read_quotas, uses
 from planner.trace import Trace
 
-MEASURABLE_ENGINES = ("openvino", "openai-whisper")
+MEASURABLE_ENGINES = ("faster-whisper", "openai-whisper")
 """Beside the default one."""
 
 
@@ -94,7 +94,7 @@ def in_words(plan: Plan) -> Iterator[str]:
         chosen, why = plan.recommended
         size = f" with at most {chosen.maximum:,} machines" if chosen.policy.fleet else ""
         yield (
-            f"Recommended: {chosen.policy.name}{size} ({chosen.policy.machines}, {chosen.policy.engine}),"
+            f"Recommended: {chosen.policy.name}{size} ({chosen.policy.machines}, engine {chosen.policy.engine}),"
             f" ${chosen.cost.month:,.2f} a month, {100 * chosen.cost.lesson:.2f} US cents a lesson,"
             f" p95 wait {chosen.p95_wait / 60:.1f} min: {why}."
         )

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from autoscaler.decision import CapacityMode, Config
-from planner.figures import Figures
+from planner.figures import AUTO, Figures
 from planner.model import Kind, Setup
 
 _OTHER_TYPE = "c7a.large"
-_DEFAULT_ENGINE = "faster-whisper"
 _MINUTE = timedelta(minutes=1)
 _MEAN_LESSON_SECONDS = 45 * 60.0
 
@@ -22,7 +21,7 @@ class Policy:
     mode: CapacityMode
     types: tuple[str, ...]
     """Instance types; a fleet's machine may be any of them."""
-    engine: str = _DEFAULT_ENGINE
+    engine: str = AUTO
     spot: bool = False
 
     @property
@@ -53,7 +52,7 @@ def spot_with(engine: str, fleet_types: tuple[str, ...]) -> Policy:
 
 def settings_of(policy: Policy, prepared: Setup) -> dict[str, str]:
     """What to set in `.env` for it."""
-    engine = {} if policy.engine == _DEFAULT_ENGINE else {"WHISPER_ENGINE": policy.engine}
+    engine = {} if policy.engine == AUTO else {"WHISPER_ENGINE": policy.engine}
     if not policy.fleet:
         return {"CAPACITY_MODE": "instance", "INSTANCE_TYPE": policy.types[0], **engine}
     config = prepared.config
@@ -73,16 +72,7 @@ def setup(
     policy: Policy, figures: Figures, *, target: timedelta, maximum: int, seed: int, scale: int = 1
 ) -> Setup:
     """Raises OpsError for a type or an engine of which the figures say nothing."""
-    engine = figures.engine(policy.engine)
-    kinds = tuple(
-        Kind(
-            name=name,
-            real_time_factor=engine.real_time_factor / figures.machine_type(name).speed,
-            overhead_seconds=engine.overhead_seconds,
-            model_load_seconds=engine.model_load_seconds,
-        )
-        for name in policy.types
-    )
+    kinds = tuple(_kind(name, policy.engine, figures) for name in policy.types)
     lesson = sum(kind.seconds(_MEAN_LESSON_SECONDS) for kind in kinds) / len(kinds)
     boot = figures.boot_seconds(new=policy.fleet)
     spot = figures.spot
@@ -106,4 +96,15 @@ def setup(
         notice_seconds=spot.notice_seconds,
         scale=scale,
         seed=seed,
+    )
+
+
+def _kind(instance_type: str, engine_name: str, figures: Figures) -> Kind:
+    speed = figures.machine_type(instance_type).speed
+    engine = figures.engine(engine_name, instance_type)
+    return Kind(
+        name=instance_type,
+        real_time_factor=engine.real_time_factor / speed,
+        overhead_seconds=engine.overhead_seconds,
+        model_load_seconds=engine.model_load_seconds,
     )

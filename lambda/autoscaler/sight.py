@@ -42,7 +42,7 @@ class Config:
     """What waits now is to be transcribed within this."""
     boot: timedelta = timedelta(minutes=2)
     """From asking for a machine to its first poll."""
-    audio_minutes_per_minute: float = 12.0
+    audio_minutes_per_minute: float = 30.0
     """How fast one worker is: minutes of audio in a minute."""
     mean_lesson_minutes: float = 45.0
     """How long a lesson is taken to be while no upload has told."""

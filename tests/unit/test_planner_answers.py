@@ -22,7 +22,7 @@ from planner import report
 from planner.__main__ import app
 from planner.answers import EXACT_LESSONS, Answer, Refusal, answer, recommend, scale_for
 from planner.costs import cost, spent_by_minute
-from planner.figures import ASSUMPTIONS, MEASURED, Figures
+from planner.figures import ASSUMPTIONS, AUTO, MEASURED, Figures
 from planner.model import Simulation
 from planner.plan import Plan, in_words, make_plan
 from planner.policies import Policy, policies, setup
@@ -43,7 +43,7 @@ def figures() -> Figures:
 
 @pytest.fixture(scope="module")
 def day() -> Trace:
-    return generate(Schools(40, 320), 1)
+    return generate(Schools(160, 1280), 1)
 
 
 def answered(policy: Policy, trace: Trace, figures: Figures, maximum: int | None = None) -> Answer:
@@ -142,8 +142,8 @@ def test_the_cost_over_the_day_ends_at_the_cost_of_the_day(day: Trace, figures: 
 
 def test_a_week_is_a_week_and_a_day_is_a_school_day(figures: Figures) -> None:
     months = figures.month
-    week = answered(FLEET, generate(Schools(40, 320, days=7), 1), figures)
-    single = answered(FLEET, generate(Schools(40, 320), 1), figures)
+    week = answered(FLEET, generate(Schools(160, 1280, days=7), 1), figures)
+    single = answered(FLEET, generate(Schools(160, 1280), 1), figures)
     assert week.cost.month == pytest.approx(week.cost.run * months.days / 7)
     assert single.cost.month == pytest.approx(single.cost.run * months.school_days)
     assert week.cost.month == pytest.approx(single.cost.month, rel=0.15)
@@ -260,12 +260,23 @@ def test_every_policy_has_its_figures(figures: Figures) -> None:
 
 
 @pytest.mark.parametrize(
+    ("instance_type", "engine"),
+    [("c7i.large", "openvino"), ("c6i.large", "openvino"), ("c6a.large", "faster-whisper")],
+)
+def test_by_default_a_type_has_the_engine_its_worker_would_choose(
+    figures: Figures, instance_type: str, engine: str
+) -> None:
+    assert figures.engine(AUTO, instance_type) == figures.engines[engine]
+    assert figures.engine("openai-whisper", instance_type) == figures.engines["openai-whisper"]
+
+
+@pytest.mark.parametrize(
     ("line", "replaced", "complaint"),
     [
         (
             "real_time_factor = 0.",
             "real_time_factor = -0.",
-            "measured.toml: engines.openai-whisper.real_time_factor",
+            "measured.toml: engines.faster-whisper.real_time_factor",
         ),
         ("[appliance]", "[applianc]", "measured.toml: appliance: Field required"),
         ("[machine]", "[machine", "measured.toml cannot be read"),

@@ -68,7 +68,7 @@ setups = st.builds(
 def test_every_lesson_is_done_exactly_once_and_none_before_its_upload(trace: Trace, setup: Setup) -> None:
     run = simulate(trace, setup)
     assert run.times_done.tolist() == [1] * len(trace)
-    assert np.all(run.waits >= 0)
+    assert np.all(run.waits > -1e-6), "but for rounding"
     fastest = KIND.seconds(0) + KIND.real_time_factor * trace.seconds
     assert np.all(run.done - run.started >= fastest - 1e-6)
 
