@@ -163,7 +163,7 @@ def bench(
         screen.say(f"{measured.FILE.relative_to(REPOSITORY)} holds these figures now")
     if not complete:
         screen.say("not complete: the time given is used up; `make bench RESUME=1` goes on")
-    if not results.runs and not results.ticks:
+    if results.is_empty:
         raise OpsError(f"nothing was measured: {'; '.join(results.troubles) or 'no time for a single run'}")
 
 
@@ -234,7 +234,7 @@ def _measure_jobs(shared: Bench, contender: Contender, speech: Sequence[Recordin
 
 
 def _finish(store: Store, results: Results) -> None:
-    if not results.runs and not results.ticks and not results.jobs:
+    if results.is_empty:
         return
     types = cost.instance_types()
     wide = screen.console if screen.console.is_terminal else Console(width=_FILE_COLUMNS, highlight=False)

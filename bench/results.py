@@ -86,6 +86,10 @@ class Results(BaseModel):
     troubles: list[str] = []
     """What could not be measured, a line each."""
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.runs or self.jobs or self.ticks)
+
     def has(self, recording: str, contender: str, repeat: int) -> bool:
         return any(
             (run.recording, run.contender, run.repeat) == (recording, contender, repeat) for run in self.runs

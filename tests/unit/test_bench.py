@@ -305,6 +305,12 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert not found.has("chapter", parse("ours").name, 2)
 
 
+def test_memory_alone_is_a_measurement() -> None:
+    assert results().is_empty
+    jobs = Jobs(contender="worker/openvino", recording="short", seconds=(2.0, 1.0), resident_bytes=(1, 1))
+    assert not results().model_copy(update={"jobs": [jobs]}).is_empty
+
+
 def test_the_committed_figures_have_what_planning_reads() -> None:
     document = measured.read()
     assert document["engines"].keys() == set(EngineName)

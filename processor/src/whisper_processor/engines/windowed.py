@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import chain, islice
 from math import ceil
 from pathlib import Path
@@ -65,6 +65,8 @@ class Windowed:
             local_files_only=True,
         )
         self._encode_with: Encode | None = None
+        # The same threads for every recording: what each keeps of its own would else be made again and again.
+        self._threads = ThreadPoolExecutor(lanes.count, thread_name_prefix="lane")
         # Decoding again draws lots; the same recording is to give the same text.
         ctranslate2.set_random_seed(1)
 
@@ -104,20 +106,20 @@ class Windowed:
         """Each window with its segment; a batch on each lane, and one more waits."""
         source = iter(stream)
         under_way: deque[tuple[Sequence[Window], Future[list[Segment | None]]]] = deque()
-        with ThreadPoolExecutor(self._lanes.count, thread_name_prefix="lane") as lanes:
-            try:
-                while True:
-                    batch = list(islice(source, size))
-                    if batch:
-                        under_way.append((batch, lanes.submit(decode, batch)))
-                    if len(under_way) > self._lanes.count or not batch:
-                        if not under_way:
-                            return
-                        finished, future = under_way.popleft()
-                        yield from zip(finished, future.result(), strict=True)
-            finally:
-                for _, future in under_way:
-                    future.cancel()
+        try:
+            while True:
+                batch = list(islice(source, size))
+                if batch:
+                    under_way.append((batch, self._threads.submit(decode, batch)))
+                if len(under_way) > self._lanes.count or not batch:
+                    if not under_way:
+                        return
+                    finished, future = under_way.popleft()
+                    yield from zip(finished, future.result(), strict=True)
+        finally:
+            for _, future in under_way:
+                future.cancel()
+            wait([future for _, future in under_way])
 
     def _decode(
         self, batch: Sequence[Window], encoded: Samples, tokenizer: Tokenizer, decoding: TranscriptionOptions
@@ -188,7 +190,7 @@ class Windowed:
             return "en"
         best, likeliest = "en", 0.0
         for window in first:
-            output = self._encode(sound, [window], encoded)
+            output = self._threads.submit(self._encode, sound, [window], encoded).result()
             encoded[window] = output[0]
             token, probability = self._model.model.detect_language(ctranslate2.StorageView.from_array(output))[0][
                 0
