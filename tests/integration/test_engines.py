@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from ops.settings import REPOSITORY
 from whisper_processor.contracts import EngineName
-from whisper_processor.cores import Lanes
+from whisper_processor.cores import Lanes, lanes_for
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import SAMPLE_RATE, Engine, Options, Samples, Transcription
 from whisper_processor.engines.choice import Precision
@@ -27,7 +28,7 @@ from whisper_processor.errors import PermanentError
 from whisper_processor.media import Recording, decode, read_samples
 from whisper_processor.models import model_path
 from whisper_processor.outputs import plain_text
-from whisper_processor.speech import has_speech, speech_seconds
+from whisper_processor.speech import has_speech, speech_seconds, windows
 from whisper_processor.transcriber import ChildTranscriber, Work
 
 LESSON_TEXT = (REPOSITORY / "samples" / "lesson.txt").read_text()
@@ -80,10 +81,31 @@ def test_a_model_is_loaded_while_the_recording_is_made_ready_and_its_time_told_o
     model = model_path([models_dir], EngineName.FASTER_WHISPER, "base")
     work = Work(samples=lesson_file, engine=EngineName.FASTER_WHISPER, model=model, options=Options())
     with ChildTranscriber() as child:
-        child.prepare(work.engine, work.model, work.options)
+        child.prepare(work.engine, work.model, work.options.threads)
         told = [child.transcribe(work, 600, lambda _done: None).model_load_seconds for _ in range(2)]
     assert told[0] > 0
     assert told[1] == 0
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_each_window_is_encoded_once_by_threads_that_stay(
+    name: EngineName, engines: dict[EngineName, Engine], lesson: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines[name]
+    states = engine._states  # type: ignore[attr-defined]
+    encoded: list[Samples] = []
+    threads: set[int] = set()
+
+    def counted(features: Sequence[Samples]) -> Iterable[Samples]:
+        encoded.extend(features)
+        threads.add(threading.get_ident())
+        return states(features)
+
+    monkeypatch.setattr(engine, "_states", counted)
+    for _ in range(2):
+        engine.transcribe(lesson, Options(), lambda _done: None)
+    assert len(encoded) == 2 * len(list(windows(lesson))), "what told the language is not encoded again"
+    assert len(threads) <= lanes_for(0).count
 
 
 @pytest.mark.parametrize("name", WINDOWED)

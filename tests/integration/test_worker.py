@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,9 @@ from tests.integration.worker_site import (
     only_child,
     wait_until,
 )
-from whisper_processor.contracts import METRICS_NAMESPACE, Hold
+from whisper_processor.contracts import METRICS_NAMESPACE, EngineName, Hold
+from whisper_processor.engines.choice import resolve
+from whisper_processor.models import model_path
 from whisper_processor.transcriber import ChildTranscriber
 
 
@@ -97,6 +100,33 @@ def test_three_empty_polls_in_a_row_end_the_work(site: Site, transcriber: ChildT
     polls = calls_of(worker, "ReceiveMessage")
     assert worker.ended()
     assert len(polls) == 3
+
+
+LOADED = "LOADED_MODEL"
+
+
+def note_load(engine: EngineName, model: Path, _threads: int) -> None:
+    """Runs in the child: says what it was to load."""
+    Path(os.environ[LOADED]).write_text(f"{engine} {model}")
+
+
+def test_the_usual_model_is_loaded_before_a_lesson_comes(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "loaded"
+    monkeypatch.setenv(LOADED, str(note))
+    engine = resolve("auto").engine
+    with ChildTranscriber(load=note_load) as child:
+        assert site.start(child).ended()
+        wait_until("the load", lambda: note.exists() and note.read_text())
+    assert note.read_text() == f"{engine} {model_path([site.models_dir], engine, 'base')}"
+
+
+def test_a_usual_model_that_is_not_on_the_machine_is_left_for_a_lesson_to_fetch(
+    site: Site, tmp_path: Path
+) -> None:
+    with ChildTranscriber() as child:
+        assert site.start(child, whisper_models_dir=tmp_path / "none").ended()
 
 
 def calls_of(worker: RunningWorker, operation: str) -> list[str]:

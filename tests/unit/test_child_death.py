@@ -50,5 +50,5 @@ def test_a_model_that_could_not_be_made_ready_costs_the_transcription_nothing(
     load: Callable[[EngineName, Path, int], None],
 ) -> None:
     with ChildTranscriber(run=say_pid, load=load) as child:
-        child.prepare(EngineName.FASTER_WHISPER, Path("model"), Options())
+        child.prepare(WORK.engine, WORK.model, WORK.options.threads)
         assert transcribe(child)

@@ -102,7 +102,6 @@ def run(
         # Who does not stop the instance afterwards works off the queue and ends, hold or not.
         hold=metadata.hold if machine and settings.stop_when_idle else lambda: None,
     )
-    worker.prepare()
     if sample is not None:
         return _check(worker, sample)
     version = installed_release() or __version__

@@ -51,7 +51,7 @@ class Done(BaseModel):
 
 
 class Transcriber(Protocol):
-    def prepare(self, engine: EngineName, model: Path, options: Options) -> None: ...
+    def prepare(self, engine: EngineName, model: Path, threads: int) -> None: ...
 
     def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done: ...
 
@@ -77,12 +77,12 @@ class ChildTranscriber:
     ) -> None:
         self._end_pool()
 
-    def prepare(self, engine: EngineName, model: Path, options: Options) -> None:
+    def prepare(self, engine: EngineName, model: Path, threads: int) -> None:
         """Begin to load the model, and return at once: the recording is made ready meanwhile.
 
         What goes wrong with it is the transcription's to tell, which loads what is not there.
         """
-        self._schedule(self._load, engine, model, options.threads)
+        self._schedule(self._load, engine, model, threads)
 
     def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done:
         """Transcribe, calling `on_tick` with the fraction done several times a second.

@@ -97,16 +97,10 @@ class Worker:
         self.now = Now()
         jobs.on_wait = self._tick_to_the_end
 
-    def prepare(self) -> None:
-        """Begin to load the usual model beside the first poll: a machine is started because lessons wait."""
-        engine = self._choice.engine
-        with suppress(ModelError):  # it is fetched when a lesson asks for it
-            path = model_path(self._model_folders, engine, self._settings.whisper_model)
-            self._transcriber.prepare(engine, path, self._options())
-
     def run(self) -> bool:
         """Work until the queue stayed empty for `empty_polls` polls, or drained. True: nothing left to do."""
         empty = failures = 0
+        self._prepare()
         log.info("polling_started", wait_seconds=self._settings.poll_wait_seconds)
         self._pulse.say("polling")
         try:
@@ -137,6 +131,13 @@ class Worker:
         finally:
             self._intake.close()
             self._jobs.close()
+
+    def _prepare(self) -> None:
+        """Begin to load the usual model beside the first poll: a machine is started because lessons wait."""
+        engine = self._choice.engine
+        with suppress(ModelError):  # it is fetched when a lesson asks for it
+            path = model_path(self._model_folders, engine, self._settings.whisper_model)
+            self._transcriber.prepare(engine, path, self._settings.whisper_threads)
 
     def rehearse(self, sample: Path) -> int:
         """Transcribe a recording as a lesson is, and write nothing; the number of words heard.
@@ -257,12 +258,11 @@ class Worker:
         _refuse_other_languages(model, message)
         preparing = partial(self._ticker(claim.job_id, time.monotonic()), 0.0)
         path = self._model(engine, model, preparing)
-        options = self._options(message)
-        self._transcriber.prepare(engine, path, options)
+        self._transcriber.prepare(engine, path, settings.whisper_threads)
         samples = assignment.folder / "samples"
         duration = decode(assignment.audio, samples, settings.max_audio_seconds, preparing)
         assignment.audio.unlink()
-        work = Work(samples=samples, engine=engine, model=path, options=options)
+        work = Work(samples=samples, engine=engine, model=path, options=self._options(message))
         started = time.monotonic()
         deadline = max(settings.deadline_minimum_seconds, duration * settings.deadline_factor)
         done = self._transcriber.transcribe(work, deadline, self._ticker(claim.job_id, started))

@@ -6,6 +6,7 @@ CTranslate2's own encoder takes more than half of the time; see docs/architectur
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +28,10 @@ class OpenVINO(Windowed):
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as beside:
             encoder = beside.submit(Encoder, model / "model.bin", lanes, precision(this_cpu()))
             super().__init__(model, lanes)
-            self._encode_with = encoder.result()
+            self._encoder = encoder.result()
+
+    def _states(self, features: Sequence[Samples]) -> Iterable[Samples]:
+        return map(self._encoder, features)
 
 
 class Encoder:

@@ -35,11 +35,6 @@ from whisper_processor.engines.base import (
 from whisper_processor.engines.cues import split
 from whisper_processor.speech import WINDOW_SECONDS, Window, windows
 
-Encode = Callable[[Samples], Samples]
-"""Log-Mel features of one window, (mels, frames), to the encoder's output, (positions, states).
-
-It is called from every lane."""
-
 _FRAMES = WINDOW_SECONDS * 100
 # OpenAI's own thresholds (whisper.transcribe): what fails them is decoded again with more effort.
 _MOST_REPETITIVE = 2.4
@@ -52,7 +47,7 @@ _LANGUAGE_SURE = 0.5
 
 
 class Windowed:
-    """CTranslate2's int8 decoder, behind its own encoder or one that is set."""
+    """CTranslate2's int8 encoder and decoder."""
 
     def __init__(self, model: Path, lanes: Lanes) -> None:
         self._lanes = lanes
@@ -64,7 +59,6 @@ class Windowed:
             num_workers=lanes.count,
             local_files_only=True,
         )
-        self._encode_with: Encode | None = None
         # The same threads for every recording: what each keeps of its own would else be made again and again.
         self._threads = ThreadPoolExecutor(lanes.count, thread_name_prefix="lane")
         # Decoding again draws lots; the same recording is to give the same text.
@@ -87,18 +81,14 @@ class Windowed:
             return self._decode(batch, self._encode(sound, batch, encoded), tokenizer, decoding)
 
         done: list[Segment] = []
-        for window, segment in self._in_order(chain(first, stream), decode, self._batch_size(sound, options)):
+        size = batch_size(len(sound), self._lanes.count, options.batch_size)
+        for window, segment in self._in_order(chain(first, stream), decode, size):
             if segment is not None:
                 done.extend(split(segment))
             report(min(1.0, window.end / len(sound)))
         if not options.word_timestamps:
             done = [segment.model_copy(update={"words": ()}) for segment in done]
         return Transcription(language=language if done else None, segments=tuple(done))
-
-    def _batch_size(self, sound: Sound, options: Options) -> int:
-        """As large as allowed, with as many batches for each lane: those of a short recording end together."""
-        a_lane = len(sound) / (self._lanes.count * WINDOW_SECONDS * SAMPLE_RATE)
-        return max(1, ceil(a_lane / ceil(a_lane / options.batch_size)))
 
     def _in_order(
         self, stream: Iterable[Window], decode: Callable[[Sequence[Window]], list[Segment | None]], size: int
@@ -151,14 +141,18 @@ class Windowed:
     def _encode(self, sound: Sound, batch: Sequence[Window], known: Mapping[Window, Samples]) -> Samples:
         """The encoder's output, (windows, positions, states); of some windows it is known."""
         unknown = [window for window in batch if window not in known]
-        states = self._states([self._features(window.samples(sound)) for window in unknown])
-        outputs = {**known, **dict(zip(unknown, states, strict=True))}
+        features = [self._features(window.samples(sound)) for window in unknown]
+        outputs = dict(known)
+        if features:
+            outputs.update(zip(unknown, self._states(features), strict=True))
         return np.stack([outputs[window] for window in batch])
 
-    def _states(self, features: Sequence[Samples]) -> Sequence[Samples] | Samples:
-        if self._encode_with is not None:
-            return [self._encode_with(window) for window in features]
-        return np.array(self._model.encode(np.stack(features))) if features else ()
+    def _states(self, features: Sequence[Samples]) -> Iterable[Samples]:
+        """Of each window's log-Mel features, (mels, frames), the encoder's output, (positions, states).
+
+        Called from every lane.
+        """
+        return np.array(self._model.encode(np.stack(features)))
 
     def _features(self, samples: Samples) -> Samples:
         """Log-Mel features of a whole window: as in Whisper's training, what is missing is silence."""
@@ -192,14 +186,20 @@ class Windowed:
         for window in first:
             output = self._threads.submit(self._encode, sound, [window], encoded).result()
             encoded[window] = output[0]
-            token, probability = self._model.model.detect_language(ctranslate2.StorageView.from_array(output))[0][
-                0
-            ]
+            found = self._model.model.detect_language(ctranslate2.StorageView.from_array(output))
+            token, probability = found[0][0]
             if probability > likeliest:
                 best, likeliest = token.strip("<|>"), probability
             if likeliest > _LANGUAGE_SURE:
                 break
         return best
+
+
+def batch_size(samples: int, lanes: int, most: int) -> int:
+    """At most `most` windows, with as many batches for each lane: those of a short recording end together."""
+    count = ceil(samples / (WINDOW_SECONDS * SAMPLE_RATE))
+    rounds = ceil(count / (lanes * most))
+    return ceil(count / (lanes * rounds))
 
 
 # faster-whisper's own: which marks belong to the word after, and which to the one before.
