@@ -70,7 +70,7 @@ test: setup-tests lint ## Lint, unit tests, integration tests, and where it can 
 	@CLOUD=local $(LOCAL) check-image
 
 chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], six minutes
-	@$(VENV)/python -m tests.chaos --seed $(SEED) $(if $(PART),--part $(PART))
+	@$(VENV)/python -m tests.scenarios.chaos --seed $(SEED) $(if $(PART),--part $(PART))
 
 bench: setup-tests ## Engines side by side: [AUDIO=… ENGINES=… ONLY=… REPEATS=… PART=… QUICK=1 LONG=1 RESUME=1 BUDGET=minutes]
 	@$(VENV)/python -m bench $(if $(AUDIO),--audio "$(AUDIO)") $(if $(ENGINES),--engines "$(ENGINES)") \
@@ -211,7 +211,7 @@ plan: setup-planner ## What it will cost and how long lessons wait: SCHOOLS=50 [
 	  $(if $(MAXIMUM),--maximum $(MAXIMUM)) $(if $(EXACT),--exact)
 
 plan-check: setup-tests ## Hold the planner's simulation against a real run on this machine, five minutes
-	@PYTHONPATH=lambda $(VENV)/python -m tests.reality
+	@PYTHONPATH=lambda $(VENV)/python -m tests.scenarios.reality
 
 ##@ Trouble (docs/operations.md)
 doctor: setup ## What is wrong, and the command that mends it
@@ -228,16 +228,16 @@ destroy: setup ## Take all down but lessons and database; asks, unless YES=1
 
 ##@ Work on it
 setup: ## Install what this machine lacks (the verbs do it by themselves)
-	@$(PYTHON) ops/bootstrap.py
+	@$(PYTHON) tools/bootstrap.py
 
 setup-tests:
-	@$(PYTHON) ops/bootstrap.py --tests --image
+	@$(PYTHON) tools/bootstrap.py --tests --image
 
 setup-image:
-	@$(PYTHON) ops/bootstrap.py --image
+	@$(PYTHON) tools/bootstrap.py --image
 
 setup-planner:
-	@$(PYTHON) ops/bootstrap.py --planner
+	@$(PYTHON) tools/bootstrap.py --planner
 
 lint: setup-tests ## ruff, mypy, yamllint, shellcheck, cfn-lint, ansible-lint, packer
 	@$(VENV)/ruff check .

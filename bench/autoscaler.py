@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 from bench.results import Ticks
 from bench.worker import Site
-from local.cloud import CREDENTIALS
-from ops import appliance, autoscaler_release, deploy
+from local.platform.cloud import CREDENTIALS
+from ops.autoscaler import release
+from ops.autoscaler.package import pack
+from ops.capacity import appliance
 from ops.errors import OpsError
-from ops.lambda_zip import pack
+from ops.infrastructure import deploy
 from ops.settings import REPOSITORY
 from whisper_processor.contracts import HOLD_TAG
 
@@ -28,7 +30,7 @@ def measure(site: Site, repeats: int, say: Say) -> Ticks:
     """Deploy the autoscaler and an appliance, let it come to rest, then invoke and count."""
     aws = site.aws
     say("autoscaler: deploying it, and an appliance for it to look at")
-    autoscaler_release.deploy(aws, _quiet)
+    release.deploy(aws, _quiet)
     deploy.deploy_config(aws, _SHORT_POLLS, _quiet)
     deploy.launch(aws, _quiet)
     appliance.wait_for(aws, "stopped", _SECONDS)

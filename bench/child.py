@@ -118,10 +118,10 @@ def _faster_whisper(request: Request) -> Transcribe:
 
 
 def _ours(request: Request) -> Transcribe:
+    from whisper_processor.audio.media import decode  # noqa: PLC0415
     from whisper_processor.engines.base import Options  # noqa: PLC0415
-    from whisper_processor.media import decode  # noqa: PLC0415
-    from whisper_processor.outputs import plain_text  # noqa: PLC0415
-    from whisper_processor.transcriber import Work, transcribe_in_child  # noqa: PLC0415
+    from whisper_processor.engines.child import Work, transcribe_in_child  # noqa: PLC0415
+    from whisper_processor.transcripts.outputs import plain_text  # noqa: PLC0415
 
     settings = request.contender.settings
     samples = request.scratch / "samples"
@@ -153,7 +153,7 @@ def _default(name: str) -> float:
 @contextmanager
 def _progress(on_first: Callable[[], None]) -> Iterator[None]:
     """Call back when the child's progress, which the worker reads from shared memory, leaves zero."""
-    from whisper_processor import transcriber  # noqa: PLC0415
+    from whisper_processor.engines import child  # noqa: PLC0415
 
     fraction = RawValue(c_double, 0.0)
     ended = threading.Event()
@@ -164,7 +164,7 @@ def _progress(on_first: Callable[[], None]) -> Iterator[None]:
         if fraction.value > 0:
             on_first()
 
-    transcriber._start_child(fraction)
+    child._start_child(fraction)
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
     try:

@@ -24,10 +24,10 @@ from bench.accuracy import word_error_rate
 from bench.contenders import Contender
 from bench.recordings import Recording
 from bench.results import Jobs, Run
-from local.cloud import CREDENTIALS, LocalCloud
-from ops import deploy, migrate
-from ops.connection import Connection
+from local.platform.cloud import CREDENTIALS, LocalCloud
+from ops.aws.connection import Connection
 from ops.errors import OpsError
+from ops.infrastructure import deploy, migrate
 from ops.settings import REPOSITORY, Cloud, OpsSettings
 from whisper_processor.contracts import Owner, audio_key
 

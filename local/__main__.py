@@ -12,20 +12,21 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from local.channel import ChannelError, ask
-from local.cloud import LocalCloud
-from local.container import obstacle
 from local.demo import demo as run_demo
-from local.deploy_rehearsal import Outcome, rehearse_deploy
-from local.image_tests import test_image as run_image_tests
+from local.images.image_tests import test_image as run_image_tests
+from local.images.rehearsal import make_image, replace_other_image
 from local.machines import MachineKind
 from local.machines.base import Shell
-from local.rehearsal import make_image, replace_other_image
-from ops import migrate, screen
+from local.machines.container import obstacle
+from local.platform.channel import ChannelError, ask
+from local.platform.cloud import LocalCloud
 from ops.__main__ import run
-from ops.connection import Connection
+from ops.aws.connection import Connection
+from ops.cli import screen
 from ops.errors import OpsError
+from ops.infrastructure import migrate
 from ops.settings import REPOSITORY, Cloud, OpsSettings
+from tests.scenarios.deploys.rehearsal import Outcome, rehearse_deploy
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 

@@ -6,15 +6,19 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local.cloud import LocalCloud
-from ops import autoscaler_release, capacity, deploy, lessons, migrate, screen
+from local.platform.cloud import LocalCloud
 from ops.__main__ import submit_with_progress, watch_with_progress
-from ops.connection import Connection
-from ops.cost import cost_usd, hourly_price
+from ops.autoscaler import release
+from ops.aws.connection import Connection
+from ops.aws.logs import read_events
+from ops.capacity import mode
+from ops.cli import screen
 from ops.errors import OpsError
-from ops.logs import read_events
+from ops.infrastructure import deploy, migrate
+from ops.lessons import lesson
+from ops.lessons.timeline import Moment, timeline
+from ops.observability.cost import cost_usd, hourly_price
 from ops.settings import OpsSettings
-from ops.timeline import Moment, timeline
 from whisper_processor import models
 from whisper_processor.contracts import EngineName, Owner
 
@@ -39,10 +43,10 @@ def demo(cloud: LocalCloud, file: Path) -> None:
     deploy.deploy_infra(aws, screen.say)
     migrate.migrate(aws.database())
     screen.say("tables of the database are up to date")
-    autoscaler_release.deploy(aws, screen.say)
+    release.deploy(aws, screen.say)
     deploy.deploy_config(aws, deploy.appliance_settings() | _SHORT_POLLS, screen.say)
     screen.say("(polls of 2 s instead of 20 s, for the demo only; `make deploy` sets them back)")
-    machines = capacity.of(aws)
+    machines = mode.of(aws)
     machines.launch(aws, screen.say)
     # A hold from an earlier `make stop` would keep the autoscaler from doing what is to be shown.
     machines.release(aws, screen.say)
@@ -58,14 +62,14 @@ def demo(cloud: LocalCloud, file: Path) -> None:
     with screen.console.status("three empty polls, then the machine ends its own cost"):
         machines.wait_idle(aws, _SETTLE_SECONDS)
     stopped = datetime.now(UTC)
-    transcript = lessons.transcript(aws, job_id)
+    transcript = lesson.transcript(aws, job_id)
     _title("make transcript", f"{transcript.word_count} words, confidence {transcript.confidence:.2f}")
     screen.console.print(transcript.text, markup=False, soft_wrap=True)
 
     _title("timeline", "")
     moments = timeline(read_events(aws, uploaded), job_id, uploaded, stopped)
     screen.show_timeline(moments)
-    _tell_cost(moments, lessons.find_job(aws, job_id), settings.instance_type)
+    _tell_cost(moments, lesson.find_job(aws, job_id), settings.instance_type)
     _wait_for_rule(aws)
     machines.wait_idle(aws, _SETTLE_SECONDS)
     screen.say(machines.idle)
@@ -78,11 +82,11 @@ def _title(verb: str, text: str) -> None:
 
 
 def _uploaded(aws: Connection, job_id: str) -> datetime:
-    key = lessons.find_job(aws, job_id).s3_key
+    key = lesson.find_job(aws, job_id).s3_key
     return aws.s3.head_object(Bucket=aws.foundation["BucketName"], Key=key)["LastModified"]
 
 
-def _tell_cost(moments: list[Moment], job: lessons.Job, instance_type: str) -> None:
+def _tell_cost(moments: list[Moment], job: lesson.Job, instance_type: str) -> None:
     times = {moment.name: moment.time for moment in moments}
     started, stopped = times["started"], times["stopped"]
     if started is None or stopped is None or not job.duration_seconds:

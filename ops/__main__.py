@@ -26,32 +26,22 @@ from botocore.exceptions import (
 )
 from pydantic import ValidationError
 
-from ops import (
-    alarms,
-    appliance,
-    autoscaler_release,
-    capacity,
-    dashboard,
-    dead_letters,
-    deploy,
-    destroy,
-    doctor,
-    image_store,
-    lessons,
-    logs,
-    migrate,
-    releases,
-    rollout,
-    screen,
-    status,
-)
-from ops import image as images
-from ops import models as publishing
-from ops.connection import Connection
+from ops.autoscaler import release as autoscaler_release
+from ops.aws import logs
+from ops.aws.connection import Connection
+from ops.capacity import appliance, mode
+from ops.cli import screen
 from ops.errors import OpsError
-from ops.release_archive import FOLDER, build_release
+from ops.images import bake as images
+from ops.images import registry
+from ops.infrastructure import deploy, destroy, migrate
+from ops.lessons import dead_letters, lesson
+from ops.observability import alarms, dashboard, doctor, status
+from ops.releases import models as publishing
+from ops.releases import rollout, store
+from ops.releases.archive import FOLDER, build_release
+from ops.releases.wheelhouse import build_wheelhouse
 from ops.settings import Cloud, OpsSettings
-from ops.wheelhouse import build_wheelhouse
 from whisper_processor import models
 from whisper_processor.contracts import EngineName, Owner
 
@@ -110,7 +100,7 @@ def rollback(
 @app.command()
 def versions(as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False) -> None:
     """The releases in the bucket, which is wanted, and what runs where."""
-    found = releases.versions(connect())
+    found = store.versions(connect())
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
@@ -121,7 +111,7 @@ def versions(as_json: Annotated[bool, typer.Option("--json", help="for scripts")
 def launch() -> None:
     """Launch the appliance from the launch template, unless there is one."""
     cloud = connect()
-    capacity.of(cloud).launch(cloud, screen.say)
+    mode.of(cloud).launch(cloud, screen.say)
 
 
 @app.command("roll")
@@ -132,7 +122,7 @@ def run_roll(
 ) -> None:
     """Replace the appliance by one of the newest image, once that one works; the old one ends its lesson first."""
     cloud = connect()
-    capacity.of(cloud).roll(cloud, screen.say, timedelta(minutes=minutes))
+    mode.of(cloud).roll(cloud, screen.say, timedelta(minutes=minutes))
 
 
 @app.command("migrate")
@@ -158,7 +148,7 @@ def ami() -> None:
     ingredients = images.gather(cloud.settings, screen.say)
     image_id = images.bake(cloud.settings, ingredients, screen.say)
     images.record(cloud, image_id)
-    wanted = releases.read_wanted(cloud)
+    wanted = store.read_wanted(cloud)
     if wanted is not None and wanted.release.name != ingredients.built.release.name:
         screen.say(f"{wanted.release.name} is wanted, the image brings {ingredients.built.release.name}:")
         screen.say(
@@ -172,11 +162,11 @@ def ami() -> None:
 def show_images() -> None:
     """The appliance's AMIs: when and of what each was baked, its snapshots, and what refers to it."""
     cloud = connect()
-    found = image_store.read_images(cloud)
+    found = registry.read_images(cloud)
     if not found:
         screen.say("EC2 has no image of the appliance: `make ami` bakes one")
         return
-    screen.show_images(found, image_store.superfluous(found))
+    screen.show_images(found, registry.superfluous(found))
 
 
 @app.command("prune-images")
@@ -184,7 +174,7 @@ def prune_images(
     yes: Annotated[bool, typer.Option("--yes", help="delete; without it only what would go is said")] = False,
 ) -> None:
     """Delete AMIs, with their snapshots, that nothing refers to, but the newest two; without --yes only say so."""
-    count = image_store.prune(connect(), screen.say, delete=yes)
+    count = registry.prune(connect(), screen.say, delete=yes)
     if not yes:
         screen.say(f"{count} images would go" + ("; YES=1 deletes them" if count else ""))
     else:
@@ -265,7 +255,7 @@ def submit_with_progress(cloud: Connection, file: Path, owner: Owner, request: d
     size = file.stat().st_size if file.is_file() else None
     with screen.progress_bar() as bar:
         task = bar.add_task("upload", total=size)
-        return lessons.submit(cloud, file, owner, request, lambda count: bar.advance(task, count))
+        return lesson.submit(cloud, file, owner, request, lambda count: bar.advance(task, count))
 
 
 @app.command()
@@ -276,12 +266,12 @@ def watch(
     watch_with_progress(connect(), job, timeout)
 
 
-def watch_with_progress(cloud: Connection, job_id: str, timeout: float) -> lessons.Job:
-    job = lessons.find_job(cloud, job_id)
+def watch_with_progress(cloud: Connection, job_id: str, timeout: float) -> lesson.Job:
+    job = lesson.find_job(cloud, job_id)
     state, looked = "", 0.0
     with screen.progress_bar() as bar:
         task = bar.add_task("waiting", total=100)
-        for now in lessons.follow(cloud, job.id, timeout):
+        for now in lesson.follow(cloud, job.id, timeout):
             job = now
             if time.monotonic() - looked > 1:
                 found = cloud.find_instance()
@@ -295,13 +285,13 @@ def watch_with_progress(cloud: Connection, job_id: str, timeout: float) -> lesso
 @app.command()
 def jobs(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20) -> None:
     """List jobs, those not yet started first, then the latest."""
-    screen.show_jobs(lessons.list_jobs(connect(), limit))
+    screen.show_jobs(lesson.list_jobs(connect(), limit))
 
 
 @app.command()
 def transcript(job: JobId = "last") -> None:
     """Print a lesson's transcript."""
-    typer.echo(lessons.transcript(connect(), job).text)
+    typer.echo(lesson.transcript(connect(), job).text)
 
 
 @app.command("status")
@@ -320,28 +310,28 @@ def show_status(as_json: Annotated[bool, typer.Option("--json", help="for script
 def start(hours: Hours = 1.0) -> None:
     """Start the appliance, and hold the autoscaler off so that it stays up."""
     cloud = connect()
-    capacity.of(cloud).start(cloud, timedelta(hours=hours), screen.say)
+    mode.of(cloud).start(cloud, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def stop(hours: Hours = 1.0) -> None:
     """Stop the appliance, and hold the autoscaler off so that it stays down."""
     cloud = connect()
-    capacity.of(cloud).stop(cloud, timedelta(hours=hours), screen.say)
+    mode.of(cloud).stop(cloud, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def hold(hours: Hours = 1.0) -> None:
     """Keep the autoscaler from starting or stopping the appliance."""
     cloud = connect()
-    capacity.of(cloud).hold(cloud, timedelta(hours=hours), screen.say)
+    mode.of(cloud).hold(cloud, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def release() -> None:
     """End a hold."""
     cloud = connect()
-    capacity.of(cloud).release(cloud, screen.say)
+    mode.of(cloud).release(cloud, screen.say)
 
 
 @app.command("run-processor")

@@ -1,4 +1,4 @@
-# What goes in. `make ami` and `make image` fill these in; see ops/image.py.
+# What goes in. `make ami` and `make image` fill these in; see ops/images/bake.py.
 
 variable "region" {
   type        = string

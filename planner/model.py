@@ -19,7 +19,7 @@ import simpy
 from numpy.typing import NDArray
 
 from autoscaler.decision import Action, CapacityMode, Config, Decision, Group, Instance, Snapshot, decide
-from autoscaler.marks import Heartbeat, Mark
+from autoscaler.tags import Heartbeat, Mark
 from ops.errors import OpsError
 from planner.figures import Polling
 from planner.lesson_queue import LessonQueue, Letter

@@ -219,4 +219,8 @@ def _basis(figures: Figures) -> Iterable[Sequence[str]]:
     for name, speed in figures.speed.items():
         yield name, f"{speed:g} times as fast as the machine that was measured", assumed
     yield "month", f"{figures.month.days:g} days, {figures.month.school_days:g} of them school days", assumed
-    yield "prices on demand", "US dollars an hour", "ops/prices.toml, noted from memory: compare with AWS's list"
+    yield (
+        "prices on demand",
+        "US dollars an hour",
+        "ops/prices.toml, noted from memory: compare with AWS's list",
+    )

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from autoscaler.fleet import decide_fleet
-from autoscaler.marks import Condition, Heartbeat, Mark, format_time
-from autoscaler.sight import (
+from autoscaler.fleet_decision import decide_fleet
+from autoscaler.model import (
     Action,
     CapacityMode,
     Config,
@@ -22,6 +21,7 @@ from autoscaler.sight import (
     say_hold,
     whole_minutes,
 )
+from autoscaler.tags import Condition, Heartbeat, Mark, format_time
 
 __all__ = [
     "Action",

@@ -14,11 +14,11 @@ from urllib.parse import unquote_plus
 import boto3
 from botocore.config import Config as ClientConfig
 
-from autoscaler.aws import Cloud, Outcome
+from autoscaler.asg_adapter import Fleet
 from autoscaler.decision import CapacityMode, Config, Decision, Group, Instance, Snapshot, decide
-from autoscaler.fleet_aws import Fleet
-from autoscaler.marks import format_heartbeat, format_hold, format_mark, format_time
+from autoscaler.instance_adapter import Cloud, Outcome
 from autoscaler.metrics import metrics_line
+from autoscaler.tags import format_heartbeat, format_hold, format_mark, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

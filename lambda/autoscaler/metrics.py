@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoscaler.aws import Outcome
-from autoscaler.sight import Action, Decision, Group, Snapshot
+from autoscaler.instance_adapter import Outcome
+from autoscaler.model import Action, Decision, Group, Snapshot
 
 NAMESPACE = "ClassReflect/Whisper"
 UPLOAD_BYTES = "UploadBytes"

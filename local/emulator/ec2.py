@@ -10,7 +10,7 @@ from typing import Any
 
 from ministack.services import ec2
 
-from local.channel import ChannelError, ask
+from local.platform.channel import ChannelError, ask
 
 _CODES = {"pending": 0, "running": 16, "stopping": 64, "stopped": 80}
 _SETTLES = {"pending": "running", "stopping": "stopped"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ministack.services import ec2
 
-from local.channel import ChannelError, ask
+from local.platform.channel import ChannelError, ask
 
 _COMMAND_SECONDS = 3600.0  # AWS-RunShellScript's own default
 _PING_SECONDS = 2.0

@@ -23,7 +23,7 @@ class MachineKind(StrEnum):
 def backend(kind: MachineKind) -> Boot:
     """Raises LocalError for a kind that cannot run here."""
     if kind is MachineKind.NSPAWN:
-        from local.container import obstacle  # noqa: PLC0415
+        from local.machines.container import obstacle  # noqa: PLC0415
 
         reason = obstacle()
         if reason:

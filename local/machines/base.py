@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from local.imds import Identity
+from local.machines.imds import Identity
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from local import namespaces
-from local.container import Container, mount_clone, obstacle, unmount_clone
 from local.errors import LocalError
-from local.imds import MetadataServer
+from local.images.rehearsal import ssh_access
+from local.machines import namespaces
 from local.machines.base import Blueprint, Execution, Shell
-from local.namespaces import METADATA_ADDRESS, Network
-from local.rehearsal import ssh_access
-from ops.image import current_baked
+from local.machines.container import Container, mount_clone, obstacle, unmount_clone
+from local.machines.imds import MetadataServer
+from local.machines.namespaces import METADATA_ADDRESS, Network
+from ops.images.bake import current_baked
 
 UNIT = "whisper-processor"
 _LOGGED = ("", "-failed", "-check", "-update", "-update-now")

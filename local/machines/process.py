@@ -14,11 +14,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from local.channel import ChannelServer, Message
-from local.imds import MetadataServer
 from local.machines.base import Blueprint, Execution, Shell
+from local.machines.imds import MetadataServer
 from local.machines.unit import Unit
-from local.processes import spawn
+from local.platform.channel import ChannelServer, Message
+from local.platform.processes import spawn
 
 _HALT_SECONDS = 30.0
 _CUT_OFF = 124  # timeout(1)'s exit code

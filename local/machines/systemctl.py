@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from local.channel import ChannelError, ask
 from local.machines.unit import NAME
+from local.platform.channel import ChannelError, ask
 
 _VERBS = ("start", "stop", "restart", "is-active", "status")
 _TIMEOUT_SECONDS = 600.0

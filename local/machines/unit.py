@@ -12,7 +12,7 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-from local.processes import spawn
+from local.platform.processes import spawn
 
 NAME = "whisper-processor"
 _STOP_SECONDS = 150.0  # above the default of DRAIN_SECONDS

@@ -12,7 +12,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from ops.connection import Connection
+from ops.aws.connection import Connection
 from ops.settings import OpsSettings
 from tests.image.ssm import SsmBackend
 

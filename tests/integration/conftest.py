@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud import LocalCloud
-from local.mariadb import MariaDB
-from ops import appliance, autoscaler_release, deploy, machine, migrate
-from ops.connection import Connection
+from local.platform.cloud import LocalCloud
+from local.platform.mariadb import MariaDB
+from ops.autoscaler import release
+from ops.aws import run_command
+from ops.aws.connection import Connection
+from ops.capacity import appliance
+from ops.infrastructure import deploy, migrate
 from ops.settings import REPOSITORY, CapacityMode, Cloud, OpsSettings
 from whisper_processor import models
 from whisper_processor.contracts import EngineName
@@ -79,7 +82,7 @@ def deploy_all(aws: Connection) -> None:
     """The whole system, its instance stopped."""
     deploy.deploy_infra(aws, quiet)
     migrate.migrate(aws.database())
-    autoscaler_release.deploy(aws, quiet)
+    release.deploy(aws, quiet)
     deploy.deploy_config(aws, SHORT_POLLS, quiet)
     deploy.launch(aws, quiet)
     appliance.wait_for(aws, "stopped", 120)
@@ -92,7 +95,7 @@ def kept_up(aws: Connection, empty_polls: int = 1000) -> Iterator[str]:
     try:
         appliance.start(aws, timedelta(minutes=10), quiet)
         instance_id = aws.instance()["InstanceId"]
-        machine.wait_online(aws, instance_id, 30)
+        run_command.wait_online(aws, instance_id, 30)
         yield instance_id
     finally:
         deploy.deploy_config(aws, SHORT_POLLS, quiet)
@@ -145,7 +148,7 @@ def fleet_deployed(fleet_cloud: LocalCloud) -> Connection:
     aws = Connection(fleet_settings(fleet_cloud))
     deploy.deploy_infra(aws, quiet)
     migrate.migrate(aws.database())
-    autoscaler_release.deploy(aws, quiet)
+    release.deploy(aws, quiet)
     deploy.deploy_config(aws, FLEET_POLLS, quiet)
     return aws
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from ops import autoscaler_release, deploy, destroy, doctor, status
-from ops.autoscaler_release import KEPT, live_version, versions
-from ops.connection import Connection
+from ops.autoscaler import release
+from ops.autoscaler.package import AUTOSCALER, pack
+from ops.autoscaler.release import KEPT, live_version, versions
+from ops.aws.connection import Connection
+from ops.aws.logs import read_events
+from ops.aws.stacks import change_parameters
 from ops.errors import OpsError
-from ops.lambda_zip import AUTOSCALER, pack
-from ops.logs import read_events
-from ops.stacks import change_parameters
+from ops.infrastructure import deploy, destroy
+from ops.observability import doctor, status
 from tests.integration.conftest import quiet, running_cloud, settings_of
 
 TICK_LINE = '"event": "tick",'
@@ -29,7 +31,7 @@ def aws(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with running_cloud(tmp_path_factory.mktemp("releases"), models_dir) as cloud:
         connection = Connection(settings_of(cloud))
         deploy.deploy_infra(connection, quiet)
-        autoscaler_release.deploy(connection, quiet)
+        release.deploy(connection, quiet)
         yield connection
 
 
@@ -48,7 +50,7 @@ class Checkout:
         text = handler.read_text()
         assert old in text
         handler.write_text(text.replace(old, new, 1))
-        self._monkeypatch.setattr(autoscaler_release, "pack", lambda: pack(self._folder))
+        self._monkeypatch.setattr(release, "pack", lambda: pack(self._folder))
 
     def edition(self, name: str) -> None:
         self.replace(TICK_LINE, f'{TICK_LINE} "edition": "{name}",')
@@ -92,7 +94,7 @@ def test_a_new_version_ticks_after_its_dry_run_and_a_rollback_brings_the_old_one
     before = live(aws)
     checkout.edition("new")
     said: list[str] = []
-    autoscaler_release.deploy(aws, said.append)
+    release.deploy(aws, said.append)
     assert live(aws) == before + 1
     assert any(line.startswith(f"dry run of version {before + 1}") for line in said)
     decision = status.read_decision(aws, datetime.now(UTC))
@@ -101,7 +103,7 @@ def test_a_new_version_ticks_after_its_dry_run_and_a_rollback_brings_the_old_one
 
     since = datetime.now(UTC)
     said.clear()
-    autoscaler_release.rollback(aws, "", said.append)
+    release.rollback(aws, "", said.append)
     assert live(aws) == before
     assert f"version {before} " in said[-1]
     assert "edition" not in tick_of_an_upload(aws)
@@ -113,8 +115,8 @@ def test_a_new_version_ticks_after_its_dry_run_and_a_rollback_brings_the_old_one
 
 def test_an_update_of_the_stack_does_not_move_the_alias(aws: Connection, checkout: Checkout) -> None:
     checkout.edition("moved")
-    autoscaler_release.deploy(aws, quiet)
-    autoscaler_release.rollback(aws, "", quiet)
+    release.deploy(aws, quiet)
+    release.rollback(aws, "", quiet)
     before = live(aws)
     change_parameters(aws, aws.settings.autoscaler_stack, {"IdleTicks": "6"}, quiet)
     assert live(aws) == before
@@ -133,14 +135,14 @@ def test_a_broken_version_never_ticks(aws: Connection, checkout: Checkout, old: 
     before, there = live(aws), numbers(aws)
     checkout.replace(old, new)
     with pytest.raises(OpsError, match=f"(?s){words}.*version {before} .*goes on ticking"):
-        autoscaler_release.deploy(aws, quiet)
+        release.deploy(aws, quiet)
     assert (live(aws), numbers(aws)) == (before, there)
     assert tick_of_an_upload(aws)["outcome"] != "dry-run"
 
 
 def test_two_deployments_of_the_same_change_nothing(aws: Connection, checkout: Checkout) -> None:
     checkout.edition("same")
-    autoscaler_release.deploy(aws, quiet)
+    release.deploy(aws, quiet)
 
     def all_there_is() -> tuple[object, ...]:
         stack = aws.cloudformation.describe_stacks(StackName=aws.settings.autoscaler_stack)["Stacks"][0]
@@ -149,16 +151,16 @@ def test_two_deployments_of_the_same_change_nothing(aws: Connection, checkout: C
         return live(aws), numbers(aws), stack.get("LastUpdatedTime"), told
 
     before = all_there_is()
-    autoscaler_release.deploy(aws, quiet)
+    release.deploy(aws, quiet)
     assert all_there_is() == before
 
 
 def test_a_rollback_to_what_is_not_there_or_ticks_already_changes_nothing(aws: Connection) -> None:
     before = live(aws)
     with pytest.raises(OpsError, match="there is no version 999"):
-        autoscaler_release.rollback(aws, "999", quiet)
+        release.rollback(aws, "999", quiet)
     said: list[str] = []
-    autoscaler_release.rollback(aws, str(before), said.append)
+    release.rollback(aws, str(before), said.append)
     assert live(aws) == before
     assert "already" in said[0]
 
@@ -174,7 +176,7 @@ def test_old_versions_are_pruned(aws: Connection, checkout: Checkout) -> None:
         aws.functions.publish_version(FunctionName=function)
     before = live(aws)
     checkout.edition("pruned")
-    autoscaler_release.deploy(aws, quiet)
+    release.deploy(aws, quiet)
     left = numbers(aws)
     assert live(aws) == max(left)
     assert len(left) == KEPT
@@ -195,9 +197,9 @@ def test_in_a_new_cloud_a_broken_autoscaler_does_not_tick_at_all(aws: Connection
     deploy.deploy_infra(fresh, quiet)
     checkout.replace("import json\n", "import json\nimport nowhere\n")
     with pytest.raises(OpsError, match="nothing ticks yet"):
-        autoscaler_release.deploy(fresh, quiet)
+        release.deploy(fresh, quiet)
     assert fresh.events.list_rules(NamePrefix="classreflect-whisper")["Rules"] == []
     rule = next(check for check in doctor.examine(fresh) if check.name == "rule")
     assert rule.mend == "make deploy-lambda"
     with pytest.raises(OpsError, match="run `make deploy-lambda`"):
-        autoscaler_release.rollback(fresh, "", quiet)
+        release.rollback(fresh, "", quiet)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from ops import appliance, lessons
-from ops.connection import Connection
-from ops.doctor import IMPORTS
+from ops.aws.connection import Connection
+from ops.capacity import appliance
 from ops.errors import OpsError
+from ops.lessons import lesson
+from ops.observability.doctor import IMPORTS
 from ops.settings import REPOSITORY
 from tests.integration.conftest import kept_up, quiet
 from whisper_processor.contracts import DATABASE_SECRET, JobStatus
@@ -98,12 +99,12 @@ def test_a_message_sent_by_hand_makes_its_job_row(deployed: Connection, aws: Cli
 
     def failed() -> bool:
         try:
-            return lessons.find_job(deployed, "test-job-id").status is JobStatus.FAILED
+            return lesson.find_job(deployed, "test-job-id").status is JobStatus.FAILED
         except OpsError:
             return False
 
     wait_until(failed, 90)
-    job = lessons.find_job(deployed, "test-job-id")
+    job = lesson.find_job(deployed, "test-job-id")
     assert (job.school_id, job.teacher_id) == (1, 1)
     assert "not found: audio-files/1/1/test.wav" in (job.error_message or "")
     appliance.wait_for(deployed, "stopped", 60)

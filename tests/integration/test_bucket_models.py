@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ops.connection import Connection
-from ops.models import publish
+from ops.aws.connection import Connection
+from ops.releases.models import publish
 from ops.settings import OpsSettings
+from whisper_processor.aws.storage import LessonStore
 from whisper_processor.contracts import EngineName
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.models import ModelError, fetch_from_bucket, installed
-from whisper_processor.storage import LessonStore
 
 FAST = EngineName.FASTER_WHISPER
 CONTENT = {"model.bin": b"weights " * 1000, "config.json": b"{}"}

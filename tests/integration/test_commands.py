@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud import LocalCloud
-from ops.connection import Connection
+from local.platform.cloud import LocalCloud
+from ops.aws.connection import Connection
 from ops.settings import REPOSITORY
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"

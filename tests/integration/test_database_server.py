@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.mariadb import MariaDB
+from local.platform.mariadb import MariaDB
 
 
 def test_no_two_servers_share_a_folder_for_temporary_tables(database_server: MariaDB) -> None:

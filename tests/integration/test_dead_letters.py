@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops import dead_letters, lessons, status
-from ops.connection import Connection
-from ops.migrate import migrate
+from ops.aws.connection import Connection
+from ops.infrastructure.migrate import migrate
+from ops.lessons import dead_letters, lesson
+from ops.observability import status
 from ops.settings import OpsSettings
 from whisper_processor.contracts import JobStatus
 
@@ -91,9 +92,9 @@ def test_redrive_sends_back_what_can_be_read_and_resets_its_jobs(letters: Letter
     assert letters.waiting() == sorted([failed, stuck, done])
     assert letters.dead() == 1
     for job_id in (failed, stuck):
-        job = lessons.find_job(letters.aws, job_id)
+        job = lesson.find_job(letters.aws, job_id)
         assert (job.status, job.attempts, job.error_message) == (JobStatus.QUEUED, 0, None)
-    assert lessons.find_job(letters.aws, done).status is JobStatus.COMPLETED
+    assert lesson.find_job(letters.aws, done).status is JobStatus.COMPLETED
     assert any(line.startswith("left: ") for line in said)
 
 
@@ -101,7 +102,7 @@ def test_a_job_that_is_being_worked_on_is_not_reset_by_an_old_letter(letters: Le
     busy = letters.job("processing")
     letters.bury(message(busy), "S3 was away")
     dead_letters.redrive(letters.aws, 50, dry_run=False, say=lambda _: None)
-    assert lessons.find_job(letters.aws, busy).status is JobStatus.PROCESSING
+    assert lesson.find_job(letters.aws, busy).status is JobStatus.PROCESSING
 
 
 def test_a_dry_run_moves_nothing(letters: Letters) -> None:
@@ -110,7 +111,7 @@ def test_a_dry_run_moves_nothing(letters: Letters) -> None:
         letters.bury(message(job_id), "S3 was away")
     assert dead_letters.redrive(letters.aws, 50, dry_run=True, say=lambda _: None) == 23
     assert (letters.dead(), letters.waiting()) == (23, [])
-    assert lessons.find_job(letters.aws, job_ids[0]).status is JobStatus.FAILED
+    assert lesson.find_job(letters.aws, job_ids[0]).status is JobStatus.FAILED
 
 
 def test_the_limit_holds(letters: Letters) -> None:

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from ops import alarms, appliance, autoscaler_release, dashboard, deploy, destroy, doctor, lessons, machine, status
-from ops.connection import Connection
-from ops.doctor import Verdict
+from ops.autoscaler import release
+from ops.aws import run_command
+from ops.aws.connection import Connection
+from ops.aws.logs import read_events
+from ops.capacity import appliance
 from ops.errors import OpsError
-from ops.logs import read_events
+from ops.infrastructure import deploy, destroy
+from ops.lessons import lesson
+from ops.observability import alarms, dashboard, doctor, status
+from ops.observability.doctor import Verdict
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, kept_up, quiet, running_cloud, settings_of
 from whisper_processor.contracts import JobStatus, Owner
@@ -52,15 +57,15 @@ def ticks_since(aws: Connection, since: datetime) -> list[str]:
 def test_a_stop_with_a_lesson_in_hand_loses_nothing_and_its_hold_is_honoured(
     desk: Connection,
 ) -> None:
-    job_id = lessons.submit(desk, SAMPLE, OWNER, {})
-    wait_until(lambda: lessons.find_job(desk, job_id).status is JobStatus.PROCESSING, 60)
+    job_id = lesson.submit(desk, SAMPLE, OWNER, {})
+    wait_until(lambda: lesson.find_job(desk, job_id).status is JobStatus.PROCESSING, 60)
     said: list[str] = []
     asked = datetime.now(UTC)
     appliance.stop(desk, timedelta(minutes=10), said.append)
     try:
         assert "the worker has left" in said
         assert desk.instance()["State"]["Name"] == "stopped"
-        job, queue = lessons.find_job(desk, job_id), status.read_queue(desk)
+        job, queue = lesson.find_job(desk, job_id), status.read_queue(desk)
         finished = job.status is JobStatus.COMPLETED and queue.backlog == 0
         given_back = job.status is JobStatus.QUEUED and queue.visible == 1
         assert finished or given_back, (job, queue)
@@ -71,7 +76,7 @@ def test_a_stop_with_a_lesson_in_hand_loses_nothing_and_its_hold_is_honoured(
         appliance.release(desk, quiet)
     if given_back:
         desk.functions.invoke(FunctionName=desk.autoscaler["FunctionName"], Payload=b"{}")
-    *_, job = lessons.follow(desk, job_id, timeout=120)
+    *_, job = lesson.follow(desk, job_id, timeout=120)
     assert job.status is JobStatus.COMPLETED
     appliance.wait_for(desk, "stopped", 60)
 
@@ -79,10 +84,10 @@ def test_a_stop_with_a_lesson_in_hand_loses_nothing_and_its_hold_is_honoured(
 def test_a_stop_goes_on_when_ssm_does_not_answer(
     desk: Connection, up: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreachable(*_arguments: object) -> machine.Execution:
-        raise machine.NotReachable("SSM does not reach it")
+    def unreachable(*_arguments: object) -> run_command.Execution:
+        raise run_command.NotReachable("SSM does not reach it")
 
-    monkeypatch.setattr(machine, "execute", unreachable)
+    monkeypatch.setattr(run_command, "execute", unreachable)
     said: list[str] = []
     appliance.stop(desk, timedelta(minutes=10), said.append)
     assert any("going on" in line for line in said)
@@ -104,7 +109,7 @@ def test_the_processor_runs_by_hand_in_the_services_place_and_the_service_comes_
         said = appliance.run_processor(desk, 5, quiet)
         assert '"event": "worker_ended"' in said
         assert desk.instance()["State"]["Name"] == "running", "it does not stop the instance"
-        assert machine.execute(desk, instance_id, "systemctl is-active whisper-processor", 30).succeeded
+        assert run_command.execute(desk, instance_id, "systemctl is-active whisper-processor", 30).succeeded
 
 
 def verdicts(aws: Connection) -> dict[str, doctor.Check]:
@@ -135,11 +140,11 @@ def test_the_doctor_finds_a_disabled_rule_and_says_what_enables_it(desk: Connect
 
 
 def test_the_doctor_finds_a_stopped_service(desk: Connection, up: str) -> None:
-    machine.execute(desk, up, "systemctl stop whisper-processor", 60)
+    run_command.execute(desk, up, "systemctl stop whisper-processor", 60)
     check = verdicts(desk)["service"]
     assert check.verdict is Verdict.WRONG
     assert "inactive" in check.detail
-    machine.execute(desk, up, "systemctl start whisper-processor", 60)
+    run_command.execute(desk, up, "systemctl start whisper-processor", 60)
 
 
 def test_the_doctor_finds_a_secret_that_lacks_something(desk: Connection) -> None:
@@ -245,7 +250,7 @@ def test_after_that_what_exists_is_adopted_and_keeps_its_own_settings(desk: Conn
     existing = {"existing_bucket_name": bucket, "existing_queue_arn": arn, "existing_queue_url": queue}
     aws = Connection(desk.settings.model_copy(update=existing))
     deploy.deploy_infra(aws, quiet)
-    autoscaler_release.deploy(aws, quiet)
+    release.deploy(aws, quiet)
     assert (aws.foundation["BucketName"], aws.foundation["QueueUrl"]) == (bucket, queue)
     found = desk.s3.get_bucket_notification_configuration(Bucket=bucket)
     assert [c["Id"] for c in found["QueueConfigurations"]] == ["theirs"]

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from ops import appliance
-from ops.connection import Connection
+from ops.aws.connection import Connection
+from ops.capacity import appliance
 
 
 def states_until(aws: Connection, state: str) -> list[str]:

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 
 from ops.settings import REPOSITORY
+from whisper_processor.audio.media import Recording, decode, read_samples
+from whisper_processor.audio.speech import has_speech, speech_seconds, windows
 from whisper_processor.contracts import EngineName
-from whisper_processor.cores import Lanes, lanes_for
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import SAMPLE_RATE, Engine, Options, Samples, Transcription
+from whisper_processor.engines.child import ChildTranscriber, Work
 from whisper_processor.engines.choice import Precision
+from whisper_processor.engines.cores import Lanes, lanes_for
 from whisper_processor.engines.openvino import Encoder
 from whisper_processor.errors import PermanentError
-from whisper_processor.media import Recording, decode, read_samples
 from whisper_processor.models import model_path
-from whisper_processor.outputs import plain_text
-from whisper_processor.speech import has_speech, speech_seconds, windows
-from whisper_processor.transcriber import ChildTranscriber, Work
+from whisper_processor.transcripts.outputs import plain_text
 
 LESSON_TEXT = (REPOSITORY / "samples" / "lesson.txt").read_text()
 EACH = pytest.mark.parametrize("name", list(EngineName))

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud import LocalCloud
-from local.spot import interrupt
-from ops import appliance, autoscaler_release, capacity, deploy, doctor, fleet, lessons, machine, screen, status
-from ops.connection import Connection
+from local.platform.cloud import LocalCloud
+from local.platform.spot import interrupt
+from ops.autoscaler import release
+from ops.aws import run_command
+from ops.aws.connection import Connection
+from ops.aws.logs import LogEvent, read_events
+from ops.capacity import appliance, fleet, mode
+from ops.cli import screen
 from ops.errors import OpsError
-from ops.logs import LogEvent, read_events
+from ops.infrastructure import deploy
+from ops.lessons import lesson
+from ops.observability import doctor, status
 from ops.settings import REPOSITORY, CapacityMode
 from tests.integration.conftest import FLEET_MAXIMUM, quiet
 from tests.integration.worker_site import ffmpeg, wait_until
@@ -34,12 +40,12 @@ def clips(tmp_path: Path) -> list[Path]:
 
 
 def submit(aws: Connection, file: Path) -> str:
-    return lessons.submit(aws, file, Owner(school_id=1, teacher_id=2), {})
+    return lesson.submit(aws, file, Owner(school_id=1, teacher_id=2), {})
 
 
-def rows(aws: Connection, job_ids: list[str]) -> list[lessons.Job]:
+def rows(aws: Connection, job_ids: list[str]) -> list[lesson.Job]:
     wanted = set(job_ids)
-    return [job for job in lessons.list_jobs(aws, 1000) if job.id in wanted]
+    return [job for job in lesson.list_jobs(aws, 1000) if job.id in wanted]
 
 
 def completed(aws: Connection, job_ids: list[str]) -> int:
@@ -58,7 +64,7 @@ def busy(aws: Connection) -> list[str]:
 def kill_worker(aws: Connection, instance_id: str) -> None:
     """SIGKILL to the worker and all its children, as the kernel does when memory runs out."""
     unit = "systemctl status whisper-processor | sed -n 's/.*Main PID: *//p'"
-    ended = machine.execute(aws, instance_id, f"pid=$({unit}) && kill -KILL -$pid", 30)
+    ended = run_command.execute(aws, instance_id, f"pid=$({unit}) && kill -KILL -$pid", 30)
     assert ended.succeeded, ended.stderr
 
 
@@ -101,12 +107,12 @@ def test_forty_lessons_through_three_workers_survive_spot_and_a_kill_and_the_fle
 
 def test_the_verbs_keep_a_machine_up_and_send_it_away(fleet_deployed: Connection) -> None:
     aws = fleet_deployed
-    machines = capacity.of(aws)
+    machines = mode.of(aws)
     empty(aws)
     machines.start(aws, timedelta(minutes=5), quiet)
     try:
         (instance,) = aws.machines()
-        machine.wait_online(aws, instance["InstanceId"], 30)
+        run_command.wait_online(aws, instance["InstanceId"], 30)
         wait_until("the worker saw the hold", lambda: any(e.fields.get("event") == "held" for e in recent(aws)))
         now = status.read_status(aws)
         assert now.fleet is not None
@@ -121,7 +127,7 @@ def test_the_verbs_keep_a_machine_up_and_send_it_away(fleet_deployed: Connection
             assert checks[name].verdict is doctor.Verdict.OK, checks[name]
         # What a machine does whose worker crashed in a loop: it is not replaced.
         with suppress(OpsError):  # the machine may end before the command that ends it
-            machine.execute(aws, instance["InstanceId"], "python3.11 -m whisper_processor.leave", 60)
+            run_command.execute(aws, instance["InstanceId"], "python3.11 -m whisper_processor.leave", 60)
         empty(aws)
         machines.start(aws, timedelta(minutes=5), quiet)
     finally:
@@ -151,7 +157,7 @@ def test_the_capacity_mode_is_switched_both_ways_with_lessons_under_way(
     first = [submit(aws, clips[number % len(clips)]) for number in range(6)]
     wait_until("a busy machine", lambda: busy(aws))
     deploy.deploy_infra(single, quiet)
-    autoscaler_release.deploy(single, quiet)
+    release.deploy(single, quiet)
     assert single.stack_outputs(aws.settings.fleet_stack) is None
     assert single.other_machines() == []
     try:
@@ -161,7 +167,7 @@ def test_the_capacity_mode_is_switched_both_ways_with_lessons_under_way(
     finally:
         aws.forget_outputs(aws.settings.fleet_stack)
         deploy.deploy_infra(aws, quiet)
-        autoscaler_release.deploy(aws, quiet)
+        release.deploy(aws, quiet)
         fleet.launch(aws, said.append)
     assert "is left for the way back" in " ".join(said)
     second = submit(aws, clips[0])

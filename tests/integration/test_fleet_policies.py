@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from ops import autoscaler_release, deploy, fleet, lessons, migrate
-from ops.connection import Connection
+from ops.autoscaler import release
+from ops.aws.connection import Connection
+from ops.capacity import fleet
+from ops.infrastructure import deploy, migrate
+from ops.lessons import lesson
 from tests.integration.conftest import FLEET_POLLS, fleet_settings, quiet, running_cloud
 from tests.integration.test_policies import DENIALS, SAMPLE, Client, call, role_of, say
 from whisper_processor.contracts import DRAIN_HOOK, HOLD_TAG, JobStatus, Owner
@@ -22,7 +25,7 @@ def strict(models_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         aws = Connection(fleet_settings(cloud))
         deploy.deploy_infra(aws, quiet)
         migrate.migrate(aws.database())
-        autoscaler_release.deploy(aws, quiet)
+        release.deploy(aws, quiet)
         deploy.deploy_config(aws, FLEET_POLLS, quiet)
         yield aws
 
@@ -56,8 +59,8 @@ def function_role(strict: Connection) -> Client:
 
 
 def test_a_lesson_brings_a_machine_which_leaves_by_itself_under_exactly_these_policies(strict: Connection) -> None:
-    job_id = lessons.submit(strict, SAMPLE, Owner(school_id=3, teacher_id=4), {})
-    *_, job = lessons.follow(strict, job_id, timeout=240)
+    job_id = lesson.submit(strict, SAMPLE, Owner(school_id=3, teacher_id=4), {})
+    *_, job = lesson.follow(strict, job_id, timeout=240)
     assert job.status is JobStatus.COMPLETED, job.error_message
     fleet.wait_for(strict, fleet.is_empty, 60, "an empty fleet")
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from ops import image_store
-from ops.connection import Connection
-from ops.image import IMAGE_PARAMETER
+from ops.aws.connection import Connection
+from ops.images import registry
+from ops.images.bake import IMAGE_PARAMETER
 from tests.integration.conftest import quiet
 
 TAGS = [
@@ -42,7 +42,7 @@ def baked(deployed: Connection) -> Iterator[list[str]]:
         made.append(bake(deployed, f"classreflect-whisper-test-{number}"))
         time.sleep(1.1)
     yield made
-    for image in image_store.read_images(deployed):
+    for image in registry.read_images(deployed):
         deployed.ec2.deregister_image(ImageId=image.id)
         for snapshot in image.snapshots:
             deployed.ec2.delete_snapshot(SnapshotId=snapshot)
@@ -55,7 +55,7 @@ def snapshots(aws: Connection) -> set[str]:
 def test_an_image_is_made_of_an_instances_disks_and_holds_on_to_them(
     deployed: Connection, baked: list[str]
 ) -> None:
-    newest = image_store.read_images(deployed)[0]
+    newest = registry.read_images(deployed)[0]
     assert newest.id == baked[-1]
     assert (newest.processor, newest.revision) == ("0.1.0", "0123456789ab")
     assert abs(datetime.now(UTC) - newest.created) < timedelta(minutes=1)
@@ -90,7 +90,7 @@ def test_what_something_refers_to_is_listed_with_it_and_survives_pruning(
     instance_id = ran["Instances"][0]["InstanceId"]
     deployed.ssm.put_parameter(Name=IMAGE_PARAMETER, Value=recorded, Type="String", Overwrite=True)
     try:
-        found = {image.id: list(image.references) for image in image_store.read_images(deployed)}
+        found = {image.id: list(image.references) for image in registry.read_images(deployed)}
         assert found == {
             template: ["launch template groups version 1"],
             by_instance: [instance_id],
@@ -100,13 +100,13 @@ def test_what_something_refers_to_is_listed_with_it_and_survives_pruning(
             newest: ["launch template groups version 3"],
         }
         there = snapshots(deployed)
-        assert image_store.prune(deployed, quiet, delete=False) == 1
-        assert (snapshots(deployed), len(image_store.read_images(deployed))) == (there, 6), "a dry run"
+        assert registry.prune(deployed, quiet, delete=False) == 1
+        assert (snapshots(deployed), len(registry.read_images(deployed))) == (there, 6), "a dry run"
 
-        assert image_store.prune(deployed, quiet, delete=True) == 1
-        assert {image.id for image in image_store.read_images(deployed)} == set(baked) - {superseded}
+        assert registry.prune(deployed, quiet, delete=True) == 1
+        assert {image.id for image in registry.read_images(deployed)} == set(baked) - {superseded}
         assert len(there - snapshots(deployed)) == 1
-        assert image_store.prune(deployed, quiet, delete=True) == 0
+        assert registry.prune(deployed, quiet, delete=True) == 0
     finally:
         deployed.autoscaling.delete_auto_scaling_group(AutoScalingGroupName="by-number", ForceDelete=True)
         deployed.ec2.delete_launch_template(LaunchTemplateId=by_number)
@@ -117,11 +117,11 @@ def test_what_something_refers_to_is_listed_with_it_and_survives_pruning(
 def test_a_deletion_that_was_cut_off_is_ended_by_the_next_but_no_bake_is_disturbed(
     deployed: Connection, baked: list[str]
 ) -> None:
-    gone = image_store.read_images(deployed)[-1]
+    gone = registry.read_images(deployed)[-1]
     deployed.ec2.deregister_image(ImageId=gone.id)
     (left,) = gone.snapshots
-    image_store.prune(deployed, quiet, delete=True)
+    registry.prune(deployed, quiet, delete=True)
     assert left in snapshots(deployed), "so young a snapshot may be of a bake that is not done"
-    image_store.prune(deployed, quiet, delete=True, now=datetime.now(UTC) + timedelta(days=2))
+    registry.prune(deployed, quiet, delete=True, now=datetime.now(UTC) + timedelta(days=2))
     assert left not in snapshots(deployed)
-    assert {s for image in image_store.read_images(deployed) for s in image.snapshots} <= snapshots(deployed)
+    assert {s for image in registry.read_images(deployed) for s in image.snapshots} <= snapshots(deployed)

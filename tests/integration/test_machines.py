@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from ops import appliance
-from ops.connection import Connection
+from ops.aws.connection import Connection
+from ops.capacity import appliance
 from tests.integration.conftest import kept_up
 
 

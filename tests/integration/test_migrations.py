@@ -6,8 +6,8 @@ import pymysql
 import pytest
 from pymysql.cursors import DictCursor
 
-from local.mariadb import MariaDB
-from ops.migrate import migrate
+from local.platform.mariadb import MariaDB
+from ops.infrastructure.migrate import migrate
 
 # Exactly the backend's columns, and no key but what AUTO_INCREMENT needs.
 BACKEND = (

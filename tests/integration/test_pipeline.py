@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 import jiwer
 import pytest
 
-from local.cloud import LocalCloud
-from ops import appliance, lessons, status
-from ops.connection import Connection
-from ops.logs import read_events
+from local.platform.cloud import LocalCloud
+from ops.aws.connection import Connection
+from ops.aws.logs import read_events
+from ops.capacity import appliance
+from ops.lessons import lesson
+from ops.lessons.timeline import timeline
+from ops.observability import status
 from ops.settings import REPOSITORY
-from ops.timeline import timeline
 from whisper_processor import __version__
 from whisper_processor.contracts import PROCESSOR_TAG, JobStatus, Owner
 
@@ -38,27 +40,27 @@ def word_error_rate(reference: str, heard: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def lesson(deployed: Connection) -> tuple[str, datetime, datetime]:
+def finished(deployed: Connection) -> tuple[str, datetime, datetime]:
     """One lesson through everything: its job's id, when it was submitted, when the instance stood still again."""
     submitted = datetime.now(UTC)
-    job_id = lessons.submit(deployed, SAMPLE, OWNER, {})
-    *_, job = lessons.follow(deployed, job_id, timeout=240)
+    job_id = lesson.submit(deployed, SAMPLE, OWNER, {})
+    *_, job = lesson.follow(deployed, job_id, timeout=240)
     assert job.status is JobStatus.COMPLETED, job.error_message
     appliance.wait_for(deployed, "stopped", 60)
     return job_id, submitted, datetime.now(UTC)
 
 
 def test_the_transcript_says_what_the_sample_says(
-    deployed: Connection, lesson: tuple[str, datetime, datetime]
+    deployed: Connection, finished: tuple[str, datetime, datetime]
 ) -> None:
-    transcript = lessons.transcript(deployed, lesson[0])
+    transcript = lesson.transcript(deployed, finished[0])
     assert word_error_rate(REFERENCE.read_text(), transcript.text) <= 0.05
     assert transcript.word_count == len(transcript.text.split())
     assert 0.5 < transcript.confidence <= 1
 
 
-def test_the_job_row_tells_the_whole_story(deployed: Connection, lesson: tuple[str, datetime, datetime]) -> None:
-    job = lessons.find_job(deployed, lesson[0])
+def test_the_job_row_tells_the_whole_story(deployed: Connection, finished: tuple[str, datetime, datetime]) -> None:
+    job = lesson.find_job(deployed, finished[0])
     assert (job.progress, job.attempts, job.error_message) == (100, 1, None)
     assert (job.school_id, job.teacher_id) == (7, 42)
     assert job.duration_seconds is not None
@@ -68,21 +70,21 @@ def test_the_job_row_tells_the_whole_story(deployed: Connection, lesson: tuple[s
     assert job.started_at <= job.completed_at
 
 
-def test_the_queue_is_empty_afterwards(deployed: Connection, lesson: tuple[str, datetime, datetime]) -> None:
+def test_the_queue_is_empty_afterwards(deployed: Connection, finished: tuple[str, datetime, datetime]) -> None:
     queue = status.read_queue(deployed)
     assert (queue.backlog, queue.dead) == (0, 0)
 
 
 def test_the_upload_itself_made_the_autoscaler_start_the_instance(
-    deployed: Connection, lesson: tuple[str, datetime, datetime]
+    deployed: Connection, finished: tuple[str, datetime, datetime]
 ) -> None:
-    decisions = [e.fields for e in read_events(deployed, lesson[1]) if e.fields.get("action") == "start"]
+    decisions = [e.fields for e in read_events(deployed, finished[1]) if e.fields.get("action") == "start"]
     assert decisions
     assert decisions[0]["trigger"] == "upload"
 
 
-def test_the_timeline_is_in_order(deployed: Connection, lesson: tuple[str, datetime, datetime]) -> None:
-    job_id, submitted, stopped = lesson
+def test_the_timeline_is_in_order(deployed: Connection, finished: tuple[str, datetime, datetime]) -> None:
+    job_id, submitted, stopped = finished
     moments = timeline(read_events(deployed, submitted), job_id, submitted, stopped)
     times = [moment.time for moment in moments]
     assert None not in times, moments
@@ -90,16 +92,16 @@ def test_the_timeline_is_in_order(deployed: Connection, lesson: tuple[str, datet
 
 
 def test_outputs_lie_beside_each_other_in_the_bucket(
-    deployed: Connection, lesson: tuple[str, datetime, datetime]
+    deployed: Connection, finished: tuple[str, datetime, datetime]
 ) -> None:
-    prefix = f"transcripts/7/42/{lesson[0]}"
+    prefix = f"transcripts/7/42/{finished[0]}"
     bucket = deployed.foundation["BucketName"]
     found = deployed.s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
     assert {o["Key"].removeprefix(prefix) for o in found["Contents"]} == {".json", ".vtt", ".srt", ".txt"}
 
 
 def test_the_log_is_json_and_keeps_its_secrets(
-    deployed: Connection, lesson: tuple[str, datetime, datetime], local_cloud: LocalCloud
+    deployed: Connection, finished: tuple[str, datetime, datetime], local_cloud: LocalCloud
 ) -> None:
     copies = list(local_cloud.root.glob("instances/*/processor.log"))
     lines = [line for copy in copies for line in copy.read_text().splitlines()]
@@ -109,22 +111,22 @@ def test_the_log_is_json_and_keeps_its_secrets(
     log = "\n".join(lines)
     assert str(local_cloud.database.credentials()["password"]) not in log
     assert "X-Amz-Signature" not in log
-    words = lessons.transcript(deployed, lesson[0]).text.split()
+    words = lesson.transcript(deployed, finished[0]).text.split()
     assert not any(" ".join(words[at : at + 4]) in log for at in range(0, len(words) - 4, 4))
 
 
 def test_the_worker_has_said_which_version_runs_on_the_instance(
-    deployed: Connection, lesson: tuple[str, datetime, datetime]
+    deployed: Connection, finished: tuple[str, datetime, datetime]
 ) -> None:
     tags = {tag["Key"]: tag["Value"] for tag in deployed.instance()["Tags"]}
     assert tags[PROCESSOR_TAG] == __version__
 
 
 def test_a_second_delivery_of_a_finished_job_changes_nothing(
-    deployed: Connection, lesson: tuple[str, datetime, datetime]
+    deployed: Connection, finished: tuple[str, datetime, datetime]
 ) -> None:
-    job_id = lesson[0]
-    before = lessons.find_job(deployed, job_id), lessons.transcript(deployed, job_id)
+    job_id = finished[0]
+    before = lesson.find_job(deployed, job_id), lesson.transcript(deployed, job_id)
     body = json.dumps({"jobId": job_id, "s3Key": before[0].s3_key})
     deployed.sqs.send_message(QueueUrl=deployed.foundation["QueueUrl"], MessageBody=body)
     deployed.ec2.start_instances(InstanceIds=[deployed.instance()["InstanceId"]])
@@ -132,7 +134,7 @@ def test_a_second_delivery_of_a_finished_job_changes_nothing(
     while status.read_queue(deployed).backlog and time.monotonic() < deadline:
         time.sleep(0.5)
     appliance.wait_for(deployed, "stopped", 60)
-    assert (lessons.find_job(deployed, job_id), lessons.transcript(deployed, job_id)) == before
+    assert (lesson.find_job(deployed, job_id), lesson.transcript(deployed, job_id)) == before
     assert status.read_queue(deployed).backlog == 0
 
 
@@ -144,7 +146,7 @@ def test_a_file_without_sound_fails_for_good_with_words_for_the_support_desk(dep
     deadline = time.monotonic() + 90
     while status.read_queue(deployed).backlog and time.monotonic() < deadline:
         time.sleep(0.5)
-    job = lessons.find_job(deployed, "not-audio")
+    job = lesson.find_job(deployed, "not-audio")
     assert job.status is JobStatus.FAILED
     assert "not a recording" in (job.error_message or "")
     assert status.read_queue(deployed).dead == 1

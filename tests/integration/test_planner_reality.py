@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ops import appliance, deploy
-from ops.connection import Connection
+from ops.aws.connection import Connection
+from ops.capacity import appliance
+from ops.infrastructure import deploy
 from tests.integration.conftest import SHORT_POLLS, quiet
-from tests.reality.rehearsal import SETTINGS, SHORT, rehearse
+from tests.scenarios.reality.rehearsal import SETTINGS, SHORT, rehearse
 
 
 @pytest.mark.slow

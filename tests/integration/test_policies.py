@@ -13,9 +13,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from ops import lessons, status
-from ops.connection import Connection
-from ops.deploy_lock import LOCK_KEY
+from ops.aws.connection import Connection
+from ops.lessons import lesson
+from ops.observability import status
+from ops.releases.lock import LOCK_KEY
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, running_cloud, settings_of
 from whisper_processor.contracts import (
@@ -109,10 +110,10 @@ def tag(instance: str, *keys: str) -> dict[str, Any]:
 
 
 def test_a_lesson_goes_through_under_exactly_these_policies(strict: Connection) -> None:
-    job_id = lessons.submit(strict, SAMPLE, Owner(school_id=3, teacher_id=4), {})
-    *_, job = lessons.follow(strict, job_id, timeout=240)
+    job_id = lesson.submit(strict, SAMPLE, Owner(school_id=3, teacher_id=4), {})
+    *_, job = lesson.follow(strict, job_id, timeout=240)
     assert job.status is JobStatus.COMPLETED, job.error_message
-    assert lessons.transcript(strict, job_id).word_count > 50
+    assert lesson.transcript(strict, job_id).word_count > 50
     assert status.read_queue(strict).dead == 0
     # Calls whose refusal the worker survives: its tags, its metrics.
     assert status.read_status(strict).version.installed

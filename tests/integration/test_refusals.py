@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ops.__main__ import app, run
-from ops.connection import Connection
+from ops.aws.connection import Connection
 from ops.settings import REPOSITORY
 from tests.integration.conftest import free_port
 

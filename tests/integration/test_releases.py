@@ -12,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from ops import appliance, deploy, releases, rollout, screen, status
-from ops.connection import Connection
-from ops.deploy_lock import LASTS, LOCK_KEY, deploying
+from ops.aws.connection import Connection
+from ops.capacity import appliance
+from ops.cli import screen
 from ops.errors import OpsError
-from ops.release_archive import BuiltRelease, build_release
+from ops.infrastructure import deploy
+from ops.observability import status
+from ops.releases import rollout, store
+from ops.releases.archive import BuiltRelease, build_release
+from ops.releases.lock import LASTS, LOCK_KEY, deploying
+from ops.releases.wheelhouse import PROCESSOR, Artefact, sha256
 from ops.settings import REPOSITORY
-from ops.wheelhouse import PROCESSOR, Artefact, sha256
 from tests.integration.conftest import SHORT_POLLS, kept_up, quiet
 from whisper_processor.contracts import (
     HEARTBEAT_TAG,
@@ -49,7 +53,7 @@ def cloud(deployed: Connection) -> Iterator[Connection]:
 
 
 def empty(cloud: Connection) -> None:
-    releases.write_wanted(cloud, None)
+    store.write_wanted(cloud, None)
     for key in keys(cloud, "scripts/releases/", "scripts/wheelhouses/", LOCK_KEY):
         cloud.s3.delete_object(Bucket=cloud.foundation["BucketName"], Key=key)
 
@@ -105,36 +109,36 @@ def test_a_release_holds_the_wheel_and_the_roles_that_bake_images(built: BuiltRe
 
 
 def test_a_published_release_is_found_by_name_and_by_version(cloud: Connection, built: BuiltRelease) -> None:
-    releases.publish(cloud, built, quiet)
-    there = releases.published(cloud)
+    store.publish(cloud, built, quiet)
+    there = store.published(cloud)
     assert [one.release for one in there] == [built.release]
     for asked in (built.release.name, built.release.version):
-        assert releases.find_release(there, asked) == built.release
+        assert store.find_release(there, asked) == built.release
     with pytest.raises(OpsError, match=f"there: {built.release.name}"):
-        releases.find_release(there, "9.9.9")
+        store.find_release(there, "9.9.9")
 
 
 def test_a_version_that_two_releases_have_must_be_named(cloud: Connection, built: BuiltRelease) -> None:
     other = built.release.model_copy(update={"name": f"{built.release.version}-0123456789ab"})
-    both = [releases.Published(release, datetime.now(UTC)) for release in (built.release, other)]
+    both = [store.Published(release, datetime.now(UTC)) for release in (built.release, other)]
     with pytest.raises(OpsError, match="several releases"):
-        releases.find_release(both, built.release.version)
+        store.find_release(both, built.release.version)
 
 
 def test_packages_are_uploaded_once(cloud: Connection, built: BuiltRelease) -> None:
     said: list[str] = []
-    releases.publish(cloud, built, said.append)
-    releases.publish(cloud, variant(built, "9.0.0"), said.append)
+    store.publish(cloud, built, said.append)
+    store.publish(cloud, variant(built, "9.0.0"), said.append)
     assert sum("uploading its packages" in line for line in said) == 1
     assert len(keys(cloud, WHEELHOUSES_PREFIX)) == 1
 
 
 def test_the_pointer_remembers_what_was_wanted_before(cloud: Connection, built: BuiltRelease) -> None:
     first, second = built.release, variant(built, "9.0.0").release
-    assert releases.set_wanted(cloud, first, None).previous is None
-    releases.set_wanted(cloud, second, releases.read_wanted(cloud))
-    releases.set_wanted(cloud, second, releases.read_wanted(cloud))
-    wanted = releases.read_wanted(cloud)
+    assert store.set_wanted(cloud, first, None).previous is None
+    store.set_wanted(cloud, second, store.read_wanted(cloud))
+    store.set_wanted(cloud, second, store.read_wanted(cloud))
+    wanted = store.read_wanted(cloud)
     assert wanted is not None
     assert (wanted.release, wanted.previous) == (second, first.name)
     stored = cloud.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
@@ -151,11 +155,11 @@ def test_a_pointer_that_cannot_be_read_is_a_finding_not_a_crash(cloud: Connectio
 def test_only_what_nothing_needs_is_pruned(cloud: Connection, built: BuiltRelease) -> None:
     old = [variant(built, f"9.0.{number}", wheels=f"wheels {number}") for number in range(5)]
     for one in old:
-        releases.publish(cloud, one, quiet)
-    releases.set_wanted(cloud, old[0].release, None)
-    releases.set_wanted(cloud, old[1].release, releases.read_wanted(cloud))
-    releases.prune(cloud, 1, {old[2].release.name}, quiet)
-    left = {one.release.name for one in releases.published(cloud)}
+        store.publish(cloud, one, quiet)
+    store.set_wanted(cloud, old[0].release, None)
+    store.set_wanted(cloud, old[1].release, store.read_wanted(cloud))
+    store.prune(cloud, 1, {old[2].release.name}, quiet)
+    left = {one.release.name for one in store.published(cloud)}
     assert {old[number].release.name for number in (0, 1, 2)} <= left
     assert len(left) == 4, "and the newest one"
     assert len(keys(cloud, WHEELHOUSES_PREFIX)) == 4, "packages go with the last release on them"
@@ -208,7 +212,7 @@ def test_a_machine_that_is_a_process_is_told_apart(cloud: Connection, built: Bui
     said: list[str] = []
     rollout.deploy_processor(cloud, lambda: built, said.append)
     assert any("LOCAL_MACHINE=process" in line for line in said)
-    wanted = releases.read_wanted(cloud)
+    wanted = store.read_wanted(cloud)
     assert wanted is not None
     assert wanted.release == built.release
 
@@ -229,7 +233,7 @@ def test_rollback_goes_to_the_release_before_and_to_a_named_one(cloud: Connectio
 
 
 def wanted_name(cloud: Connection) -> str | None:
-    wanted = releases.read_wanted(cloud)
+    wanted = store.read_wanted(cloud)
     return wanted.release.name if wanted else None
 
 
@@ -240,7 +244,7 @@ def test_versions_tell_what_is_there_wanted_and_running(
     for one in (first, second):
         rollout.deploy_processor(cloud, lambda one=one: one, quiet)  # type: ignore[misc]
     instance_id = cloud.instance()["InstanceId"]
-    before = releases.running_release(cloud.instance())
+    before = store.running_release(cloud.instance())
     cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": first.release.name}])
     try:
         told = subprocess.run(
@@ -257,7 +261,7 @@ def test_versions_tell_what_is_there_wanted_and_running(
         assert rows[second.release.name]["wanted"]
         assert rows[first.release.name]["previous"]
         assert [runner["instance_id"] for runner in rows[first.release.name]["on"]] == [instance_id]
-        screen.show_versions(releases.versions(cloud))
+        screen.show_versions(store.versions(cloud))
     finally:
         cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": before or "-"}])
 

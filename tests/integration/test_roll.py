@@ -12,11 +12,14 @@ from typing import NoReturn
 
 import pytest
 
-from local.cloud import LocalCloud
-from ops import appliance, deploy, lessons, roll, status
-from ops.connection import ROLL_TAG, Connection, tags_of
+from local.platform.cloud import LocalCloud
+from ops.aws.connection import ROLL_TAG, Connection, tags_of
+from ops.capacity import appliance, replacement
+from ops.capacity.replacement import Part, Patience
 from ops.errors import OpsError
-from ops.roll import Part, Patience
+from ops.infrastructure import deploy
+from ops.lessons import lesson
+from ops.observability import status
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, quiet, running_cloud, settings_of
 from whisper_processor.contracts import JobStatus, Owner
@@ -82,20 +85,20 @@ def test_a_stopped_appliance_is_replaced_and_the_next_lesson_goes_to_the_new_one
     aws = images.bake()
     old = aws.instance()["InstanceId"]
     said: list[str] = []
-    roll.roll(aws, said.append, PATIENCE)
+    replacement.roll(aws, said.append, PATIENCE)
     new = only_instance(aws)
     assert new != old
     assert f"{old} is terminated" in said
 
     said.clear()
-    roll.roll(aws, said.append, PATIENCE)
+    replacement.roll(aws, said.append, PATIENCE)
     assert only_instance(aws) == new
     assert said == [
         f"appliance {new} is {aws.settings.image_id} on {aws.settings.instance_type}: nothing is left to do"
     ]
 
-    job_id = lessons.submit(aws, SAMPLE, OWNER, {})
-    *_, job = lessons.follow(aws, job_id, timeout=180)
+    job_id = lesson.submit(aws, SAMPLE, OWNER, {})
+    *_, job = lesson.follow(aws, job_id, timeout=180)
     assert job.status is JobStatus.COMPLETED
     assert worker_of(aws, job_id).startswith(new)
     appliance.wait_for(aws, "stopped", 60)
@@ -109,21 +112,21 @@ def test_a_lesson_in_hand_is_ended_by_the_old_one_and_those_that_wait_are_not_lo
     long = tmp_path / "long.flac"
     command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-stream_loop", "7", "-i", str(SAMPLE), str(long)]
     subprocess.run(command, check=True)
-    first = lessons.submit(aws, long, OWNER, {})
+    first = lesson.submit(aws, long, OWNER, {})
     deadline = time.monotonic() + 90
-    while lessons.find_job(aws, first).status is not JobStatus.PROCESSING:
+    while lesson.find_job(aws, first).status is not JobStatus.PROCESSING:
         assert time.monotonic() < deadline, "the old one has not taken it"
         time.sleep(0.3)
-    waiting = [lessons.submit(aws, SAMPLE, OWNER, {}) for _ in range(3)]
+    waiting = [lesson.submit(aws, SAMPLE, OWNER, {}) for _ in range(3)]
 
     said: list[str] = []
-    roll.roll(aws, said.append, PATIENCE)
+    replacement.roll(aws, said.append, PATIENCE)
     new = only_instance(aws)
     for job_id in (first, *waiting):
-        *_, job = lessons.follow(aws, job_id, timeout=180)
+        *_, job = lesson.follow(aws, job_id, timeout=180)
         assert job.status is JobStatus.COMPLETED, job
         assert job.attempts == 1, job
-        assert lessons.transcript(aws, job_id).word_count > 0
+        assert lesson.transcript(aws, job_id).word_count > 0
     assert worker_of(aws, first).startswith(old), said
     assert any(worker_of(aws, job_id).startswith(new) for job_id in waiting), said
     assert (status.read_queue(aws).backlog, status.read_queue(aws).dead) == (0, 0)
@@ -133,14 +136,14 @@ def test_a_lesson_in_hand_is_ended_by_the_old_one_and_those_that_wait_are_not_lo
 def test_an_image_that_does_not_work_is_terminated_and_the_old_one_stays(images: Images) -> None:
     before = status.read_status(images.bake()).appliance
     good = images.bake()
-    roll.roll(good, quiet, PATIENCE)
+    replacement.roll(good, quiet, PATIENCE)
     old = only_instance(good)
     assert before is not None
     assert before.instance_id != old
 
     broken = images.bake(broken=True)
     with pytest.raises(OpsError, match=f"failed its trial and is terminated: .*{old} stays in charge"):
-        roll.roll(broken, quiet, Patience(trial=15, work=60))
+        replacement.roll(broken, quiet, Patience(trial=15, work=60))
     images.deploy(good.settings.image_id)
     assert only_instance(good) == old
 
@@ -160,15 +163,15 @@ def test_a_roll_out_that_was_cut_off_goes_on(images: Images, where: str, monkeyp
     aws = images.bake()
     old = aws.instance()["InstanceId"]
     with monkeypatch.context() as patch:
-        patch.setattr(roll, where, cut)
+        patch.setattr(replacement, where, cut)
         with pytest.raises(Cut):
-            roll.roll(aws, quiet, PATIENCE)
+            replacement.roll(aws, quiet, PATIENCE)
     there = {instance["InstanceId"]: tags_of(instance).get(ROLL_TAG) for instance in aws.instances()}
     assert len(there) == 2
     assert None in there.values(), "one is in charge at every moment"
     if Part.TRIAL in there.values() or Part.LEAVING in there.values():
         assert any(" trial " in line or " leaving " in line for line in status.read_status(aws).rolling)
-    roll.roll(aws, quiet, PATIENCE)
+    replacement.roll(aws, quiet, PATIENCE)
     (new,) = set(there) - {old}
     assert only_instance(aws) == new, "the one on trial was taken over, not launched again"
 
@@ -179,7 +182,7 @@ def test_two_roll_outs_at_once_end_with_one_appliance(images: Images) -> None:
 
     def run() -> None:
         try:
-            roll.roll(Connection(aws.settings), quiet, PATIENCE)
+            replacement.roll(Connection(aws.settings), quiet, PATIENCE)
         except OpsError as error:  # one may lose its trial to the other
             errors.append(error)
 
@@ -188,7 +191,7 @@ def test_two_roll_outs_at_once_end_with_one_appliance(images: Images) -> None:
         thread.start()
     for thread in threads:
         thread.join(300)
-    roll.roll(aws, quiet, PATIENCE)
+    replacement.roll(aws, quiet, PATIENCE)
     assert only_instance(aws)
     assert len(errors) <= 1
 
@@ -199,7 +202,7 @@ def test_a_held_appliance_is_not_rolled(images: Images) -> None:
     appliance.hold(aws, timedelta(minutes=5), quiet)
     try:
         with pytest.raises(OpsError, match="make release"):
-            roll.roll(aws, quiet, PATIENCE)
+            replacement.roll(aws, quiet, PATIENCE)
         assert [instance["InstanceId"] for instance in aws.instances()] == [old]
     finally:
         appliance.release(aws, quiet)
@@ -209,4 +212,4 @@ def test_an_image_the_launch_template_does_not_have_is_refused(images: Images, l
     aws = images.bake()
     newer = Connection(aws.settings.model_copy(update={"image_id": "ami-0fffffffffffffff0"}))
     with pytest.raises(OpsError, match="make deploy-infra"):
-        roll.roll(newer, quiet, PATIENCE)
+        replacement.roll(newer, quiet, PATIENCE)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud import LocalCloud
-from ops.connection import Connection
-from ops.migrate import migrate
+from local.platform.cloud import LocalCloud
+from ops.aws.connection import Connection
+from ops.infrastructure.migrate import migrate
 from ops.settings import OpsSettings
 from tests.integration.worker_site import (
     SAMPLE,
@@ -28,9 +28,9 @@ from tests.integration.worker_site import (
     wait_until,
 )
 from whisper_processor.contracts import METRICS_NAMESPACE, EngineName, Hold
+from whisper_processor.engines.child import ChildTranscriber
 from whisper_processor.engines.choice import resolve
 from whisper_processor.models import model_path
-from whisper_processor.transcriber import ChildTranscriber
 
 
 @pytest.fixture(scope="module")

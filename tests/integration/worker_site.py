@@ -18,19 +18,19 @@ import boto3
 import psutil
 from botocore.exceptions import EndpointConnectionError
 
-from local.cloud import LocalCloud
-from ops.connection import Connection
+from local.platform.cloud import LocalCloud
+from ops.aws.connection import Connection
+from whisper_processor.aws.metrics import Metrics
+from whisper_processor.aws.queue import LessonQueue
+from whisper_processor.aws.storage import LessonStore
 from whisper_processor.contracts import DATABASE_SECRET, Hold
-from whisper_processor.database import JobStore, SecretCredentials
-from whisper_processor.drain import Drain
-from whisper_processor.intake import Intake
-from whisper_processor.metrics import Metrics
-from whisper_processor.pulse import Pulse
-from whisper_processor.queue import LessonQueue
+from whisper_processor.database.jobs import JobStore, SecretCredentials
+from whisper_processor.engines.child import ChildTranscriber
 from whisper_processor.settings import Settings
-from whisper_processor.storage import LessonStore
-from whisper_processor.transcriber import ChildTranscriber
-from whisper_processor.worker import Worker
+from whisper_processor.worker.drain import Drain
+from whisper_processor.worker.intake import Intake
+from whisper_processor.worker.loop import Worker
+from whisper_processor.worker.pulse import Pulse
 
 PATIENCE = 90.0
 SAMPLE = Path("samples/lesson.flac")

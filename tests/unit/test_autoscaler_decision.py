@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.decision import Action, Config, Instance, Snapshot, decide
-from autoscaler.marks import Condition, Heartbeat, Hold, Mark
+from autoscaler.tags import Condition, Heartbeat, Hold, Mark
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 CONFIG = Config()

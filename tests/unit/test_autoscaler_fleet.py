@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.decision import Action, CapacityMode, Config, Decision, Group, Snapshot, decide
-from autoscaler.marks import Hold
+from autoscaler.tags import Hold
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -12,10 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from autoscaler.aws import Outcome
+from autoscaler.asg_adapter import Fleet, is_silent, lesson_minutes
 from autoscaler.decision import Action, CapacityMode, Config
-from autoscaler.fleet_aws import Fleet, is_silent, lesson_minutes
 from autoscaler.handler import Settings, Trigger, connect, tick
+from autoscaler.instance_adapter import Outcome
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

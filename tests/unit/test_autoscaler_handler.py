@@ -13,9 +13,9 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from autoscaler.aws import Cloud, Outcome
 from autoscaler.decision import Action, Config
 from autoscaler.handler import Settings, Trigger, audio_bytes, handler, tick, trigger_of
+from autoscaler.instance_adapter import Cloud, Outcome
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/lessons"

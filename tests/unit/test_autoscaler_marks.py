@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.marks import (
+from autoscaler.tags import (
     HEARTBEAT_TAG,
     HOLD_TAG,
     ROLE_PROCESSOR,
@@ -24,7 +24,7 @@ from autoscaler.marks import (
     parse_hold,
     parse_mark,
 )
-from ops import connection
+from ops.aws import connection
 from whisper_processor import contracts
 
 moments = st.datetimes(

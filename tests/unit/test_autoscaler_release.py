@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.autoscaler_release import choose, is_tick, superfluous
+from ops.autoscaler.release import choose, is_tick, superfluous
 from ops.errors import OpsError
 
 NUMBERS = st.sets(st.integers(1, 60), min_size=1)

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_processor.backoff import retry_delay
+from whisper_processor.worker.backoff import retry_delay
 
 
 @given(st.integers(1, 1000), st.floats(1, 60), st.floats(60, 3600), st.integers())

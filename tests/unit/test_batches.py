@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whisper_processor.audio.speech import WINDOW_SECONDS
 from whisper_processor.engines.base import SAMPLE_RATE
 from whisper_processor.engines.windowed import batch_size
-from whisper_processor.speech import WINDOW_SECONDS
 
 WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 lanes = st.integers(1, 4)

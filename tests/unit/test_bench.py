@@ -20,8 +20,8 @@ from bench.accuracy import word_error_rate
 from bench.contenders import DEFAULT_ENGINE, REFERENCE, Family, named, parse, usual
 from bench.cost import InstanceType, Instructions
 from bench.results import Jobs, Machine, Results, Run, Store, Ticks, instructions_of
-from ops.cost import hourly_price
 from ops.errors import OpsError
+from ops.observability.cost import hourly_price
 from ops.settings import OpsSettings
 from whisper_processor.contracts import EngineName
 

@@ -8,7 +8,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from autoscaler.decision import Config
-from autoscaler.marks import GROUP_TAG
+from autoscaler.tags import GROUP_TAG
 from ops.settings import REPOSITORY, OpsSettings
 from whisper_processor import contracts
 

@@ -13,7 +13,7 @@ import pytest
 
 from whisper_processor.contracts import EngineName
 from whisper_processor.engines.base import Options, Segment, Transcription
-from whisper_processor.transcriber import ChildTranscriber, Done, Work
+from whisper_processor.engines.child import ChildTranscriber, Done, Work
 
 WORK = Work(samples=Path("samples"), engine=EngineName.FASTER_WHISPER, model=Path("model"), options=Options())
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_processor.confidence import confidence
 from whisper_processor.engines.base import Segment
+from whisper_processor.transcripts.confidence import confidence
 
 log_probabilities = st.floats(-50, 5)  # rounding in an engine can lift one just above 0
 lengths = st.floats(0.01, 30)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_processor.cores import lanes_for, usable_cores
+from whisper_processor.engines.cores import lanes_for, usable_cores
 
 
 def write(path: Path, text: str) -> None:

@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 
-@pytest.mark.parametrize("module", ["bench", "local", "ops", "planner", "tests.chaos", "tests.reality"])
+@pytest.mark.parametrize(
+    "module", ["bench", "local", "ops", "planner", "tests.scenarios.chaos", "tests.scenarios.reality"]
+)
 def test_help_can_be_asked_for(module: str) -> None:
     app = importlib.import_module(f"{module}.__main__").app
     answer = CliRunner().invoke(app, ["--help"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.image_store import Image, superfluous
+from ops.images.registry import Image, superfluous
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 
-from ops.lambda_zip import AUTOSCALER, key_of, pack
+from ops.autoscaler.package import AUTOSCALER, key_of, pack
 from ops.settings import REPOSITORY
 
 BUILT_IN = {"boto3", "botocore"}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from whisper_processor.audio.media import decode, probe, read_samples
 from whisper_processor.engines.base import SAMPLE_RATE
 from whisper_processor.errors import PermanentError
-from whisper_processor.media import decode, probe, read_samples
 
 TONE = ["-f", "lavfi", "-i", "sine=frequency=440:duration=3"]
 PICTURE = ["-f", "lavfi", "-i", "color=size=64x64:duration=3"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_processor.engines.base import Segment, Transcription
-from whisper_processor.outputs import plain_text, render
+from whisper_processor.transcripts.outputs import plain_text, render
 
 
 def transcription(*segments: tuple[float, float, str]) -> Transcription:

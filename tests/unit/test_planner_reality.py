@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reality.comparison import Comparison, Measured, Seen, Service, compare
+from tests.scenarios.reality.comparison import Comparison, Measured, Seen, Service, compare
 
 MEASURED = Measured(
     services=[Service(20, 5.0, 2.0), Service(80, 9.0, 0.0), Service(50, 6.0, 0.0)],

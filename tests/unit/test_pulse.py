@@ -12,11 +12,11 @@ from typing import cast
 
 import pytest
 
-from autoscaler.marks import parse_heartbeat
-from whisper_processor.drain import Drain
-from whisper_processor.instance import Machine
-from whisper_processor.pulse import Pulse
-from whisper_processor.worker import Now, Worker, start_heartbeat
+from autoscaler.tags import parse_heartbeat
+from whisper_processor.aws.instance import Machine
+from whisper_processor.worker.drain import Drain
+from whisper_processor.worker.loop import Now, Worker, start_heartbeat
+from whisper_processor.worker.pulse import Pulse
 
 
 @pytest.fixture

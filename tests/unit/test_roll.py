@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.capacity.replacement import Done, Drop, Launch, Member, Model, Part, Prove, Retire, next_step
 from ops.errors import OpsError
-from ops.roll import Done, Drop, Launch, Member, Model, Part, Prove, Retire, next_step
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 OLD, NEW = Model("ami-old", "c7i.large"), Model("ami-new", "c7i.large")

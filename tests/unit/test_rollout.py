@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from ops import releases, rollout
-from ops.connection import ROLL_TAG, Connection
-from ops.deploy_lock import DeployLock
+from ops.aws.connection import ROLL_TAG, Connection
 from ops.errors import OpsError
-from ops.rollout import Failed, Stopped, _in_turn
+from ops.releases import rollout, store
+from ops.releases.lock import DeployLock
+from ops.releases.rollout import Failed, Stopped, _in_turn
 from tests.unit.test_updater import NEW, OLD, wish_for
 from whisper_processor.contracts import HOLD_TAG, Wanted
 
@@ -161,9 +161,9 @@ def test_a_release_that_failed_is_not_wanted_any_more(
 ) -> None:
     """Unless it was wanted before: then nothing better is known."""
     pointer: list[Wanted | None] = [before]
-    monkeypatch.setattr(releases, "read_wanted", lambda _cloud: pointer[-1])
-    monkeypatch.setattr(releases, "write_wanted", lambda _cloud, wanted: pointer.append(wanted))
-    monkeypatch.setattr(releases, "on_processes", lambda _cloud: False)
+    monkeypatch.setattr(store, "read_wanted", lambda _cloud: pointer[-1])
+    monkeypatch.setattr(store, "write_wanted", lambda _cloud, wanted: pointer.append(wanted))
+    monkeypatch.setattr(store, "on_processes", lambda _cloud: False)
 
     def fail(*_arguments: object) -> None:
         raise Failed("i-0: its check failed")

@@ -15,19 +15,19 @@ from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 
 from whisper_processor import __version__
-from whisper_processor.database import JobStore, SecretCredentials
-from whisper_processor.drain import Drain, drain_on_notices, drain_on_signals
+from whisper_processor.aws.instance import Fleet, Machine, Metadata, installed_release, region
+from whisper_processor.aws.metrics import Metrics
+from whisper_processor.aws.queue import LessonQueue
+from whisper_processor.aws.storage import LessonStore
+from whisper_processor.database.jobs import JobStore, SecretCredentials
+from whisper_processor.engines.child import ChildTranscriber, Transcriber
 from whisper_processor.errors import PermanentError, TransientError
-from whisper_processor.instance import Fleet, Machine, Metadata, installed_release, region
-from whisper_processor.intake import Intake
-from whisper_processor.metrics import Metrics
-from whisper_processor.pulse import Pulse
-from whisper_processor.queue import LessonQueue
 from whisper_processor.settings import Settings, load_settings
-from whisper_processor.storage import LessonStore
 from whisper_processor.telemetry import configure_logging
-from whisper_processor.transcriber import ChildTranscriber, Transcriber
-from whisper_processor.worker import Worker, start_heartbeat
+from whisper_processor.worker.drain import Drain, drain_on_notices, drain_on_signals
+from whisper_processor.worker.intake import Intake
+from whisper_processor.worker.loop import Worker, start_heartbeat
+from whisper_processor.worker.pulse import Pulse
 
 # The long poll of 20 s is the longest answer there is; everything else that takes 30 s has gone wrong.
 _CLIENT_CONFIG = Config(

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from whisper_processor.instance import Fleet, Metadata
+from whisper_processor.aws.instance import Fleet, Metadata
 
 _CONFIG = Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 2})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisper_processor.cores import lanes_for
+from whisper_processor.engines.cores import lanes_for
 from whisper_processor.engines.windowed import Windowed
 
 

@@ -11,7 +11,6 @@ import torch
 import tqdm
 import whisper
 
-from whisper_processor.cores import usable_cores
 from whisper_processor.engines.base import (
     Options,
     ReportProgress,
@@ -21,6 +20,7 @@ from whisper_processor.engines.base import (
     Word,
     refuse_unknown_language,
 )
+from whisper_processor.engines.cores import usable_cores
 
 
 class OpenAIWhisper:

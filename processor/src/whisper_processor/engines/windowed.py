@@ -20,7 +20,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import TranscriptionOptions, get_compression_ratio, get_suppressed_tokens
 
-from whisper_processor.cores import Lanes
+from whisper_processor.audio.speech import WINDOW_SECONDS, Window, windows
 from whisper_processor.engines.base import (
     SAMPLE_RATE,
     Options,
@@ -32,8 +32,8 @@ from whisper_processor.engines.base import (
     Word,
     refuse_unknown_language,
 )
+from whisper_processor.engines.cores import Lanes
 from whisper_processor.engines.cues import split
-from whisper_processor.speech import WINDOW_SECONDS, Window, windows
 
 _FRAMES = WINDOW_SECONDS * 100
 # OpenAI's own thresholds (whisper.transcribe): what fails them is decoded again with more effort.

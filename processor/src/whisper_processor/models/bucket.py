@@ -12,11 +12,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from whisper_processor.aws.storage import LessonStore
 from whisper_processor.contracts import MODELS_PREFIX, EngineName
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.models.catalogue import MARKER, ModelFile, keeper
 from whisper_processor.models.fetch import sha256
-from whisper_processor.storage import LessonStore
 
 
 class Manifest(BaseModel):

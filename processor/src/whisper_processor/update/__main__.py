@@ -19,8 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from urllib3.exceptions import HTTPError
 
+from whisper_processor.aws.instance import Machine, Metadata, region
 from whisper_processor.contracts import METRICS_NAMESPACE, UPDATE_FAILED_METRIC, UpdateReport, UpdateResult
-from whisper_processor.instance import Machine, Metadata, region
 from whisper_processor.telemetry import configure_logging
 from whisper_processor.update.memory import Memory
 from whisper_processor.update.roles import Installer

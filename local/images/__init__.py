@@ -1,0 +1,1 @@
+"""The appliance's image on this machine: the bake, and the tests of a booted copy."""

@@ -1,0 +1,275 @@
+"""`make image`: `make ami` with this machine in place of AWS.
+
+An emulated EC2 answers Packer, and a Debian 12 booted by systemd-nspawn stands for the instance it asks for.
+Source, build, roles and checks are the ones of `make ami`; what Packer leaves in that root is the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+
+from local.errors import LocalError
+from local.machines.container import Container, obstacle
+from local.platform.processes import Service
+from ops.aws.connection import Connection
+from ops.images import bake
+from ops.images.bake import Baked
+from ops.settings import REPOSITORY, OpsSettings
+
+Say = Callable[[str], None]
+_SUITE = "bookworm"
+# What Debian's own cloud images have beside the essential packages.
+_BASE_PACKAGES = "systemd-sysv,dbus,python3,sudo,openssh-server,ca-certificates,iproute2,procps"
+# `archive` is the one debootstrap itself chose; Debian keeps the security updates beside it.
+_SOURCES = """deb {archive} {suite} main
+deb {archive} {suite}-updates main
+deb {archive}-security {suite}-security main
+"""
+_KEYPAIR = "rehearsal"
+_SSH_UNIT = """[Unit]
+Description=SSH for the rehearsal alone
+
+[Service]
+RuntimeDirectory=sshd
+ExecStart=/usr/sbin/sshd -D -e -f /dev/null -p {port} -h /run/rehearsal/host_key -o ListenAddress=127.0.0.1 \
+ -o AuthorizedKeysFile=/run/rehearsal/authorized_keys -o StrictModes=no -o PidFile=none -o UsePAM=no \
+ -o PasswordAuthentication=no -o "Subsystem=sftp internal-sftp"
+"""
+
+
+def make_image(settings: OpsSettings, say: Say, *, force: bool = False) -> Baked:
+    """Bake the rehearsal image, unless it is there for these very inputs. Raises OpsError."""
+    reason = obstacle()
+    if reason:
+        raise LocalError(f"no image can be baked here: {reason}")
+    ingredients = bake.gather(settings, say)
+    inputs = _digest(ingredients.variables())
+    there = bake.current_baked()
+    if there and there.inputs == inputs and not force:
+        say(f"image {there.image_id} is baked from these very files; FORCE=1 bakes anew")
+        return there
+    base = _base_root(say)
+    started = time.monotonic()
+    build = bake.WORK / "build"
+    _discard(build)
+    try:
+        say("a copy of it stands for the instance")
+        _copy(base, build / "root")
+        with _source_instance(build) as (port, key), _emulated_ec2(build, key) as endpoint:
+            image_id = _bake(settings, ingredients, build, port, key, endpoint, say)
+        baked = _keep(build, image_id, inputs, time.monotonic() - started)
+    finally:
+        _discard(build)
+    say(f"image {image_id}: baked in {baked.seconds:.0f} s")
+    return baked
+
+
+def replace_other_image(aws: Connection, image_id: str, say: Say) -> None:
+    """An instance of another image is terminated, as after `make ami`; `launch` makes a new one."""
+    instance = aws.find_instance()
+    if instance is not None and instance["ImageId"] != image_id:
+        aws.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+        say(f"{instance['InstanceId']} is made of {instance['ImageId']}: terminated")
+
+
+def _bake(
+    settings: OpsSettings,
+    ingredients: bake.Ingredients,
+    build: Path,
+    port: int,
+    key: Path,
+    endpoint: str,
+    say: Say,
+) -> str:
+    overrides = {
+        "ec2_endpoint": endpoint,
+        "ssh_username": "root",
+        "ssh_host": "127.0.0.1",
+        "ssh_port": port,
+        "ssh_private_key_file": str(key),
+        "ssh_keypair_name": _KEYPAIR,
+    }
+    environment = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    folder = bake.PACKER
+    if bake.packer_version() < (1, 9):
+        folder = build / "packer"
+        for what in bake.without_what_old_packer_lacks(folder):
+            say(f"left out, this Packer does not know it: {what}")
+        (build / "ansible").symlink_to(bake.ANSIBLE)
+    return bake.bake(settings, ingredients, say, packer=folder, overrides=overrides, environment=environment)
+
+
+def _digest(variables: dict[str, object]) -> str:
+    """Of everything an image is made of."""
+    digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
+    for folder in (bake.PACKER, bake.ANSIBLE):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+            digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
+    digest.update(_SOURCES.encode() + _BASE_PACKAGES.encode())
+    return digest.hexdigest()
+
+
+def _base_root(say: Say) -> Path:
+    """Debian 12 as debootstrap makes it, once."""
+    base = bake.WORK / f"debian-{_SUITE}"
+    if (base / "complete").exists():
+        say("Debian 12 root is in place")
+        return base / "root"
+    say("debootstrap: a Debian 12 root, about a minute, once")
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
+    command = [
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={_BASE_PACKAGES}",
+        _SUITE,
+        str(base / "root"),
+    ]
+    with (base / "log").open("w") as log:
+        result = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if result.returncode != 0:
+        raise LocalError(f"debootstrap failed: {(base / 'log').read_text().strip().splitlines()[-1]}")
+    root = base / "root"
+    sources = root / "etc" / "apt" / "sources.list"
+    archive = sources.read_text().split()[1]
+    sources.write_text(_SOURCES.format(archive=archive, suite=_SUITE))
+    for name in ("hostname", "resolv.conf", "machine-id"):  # this host's, or one for all
+        (root / "etc" / name).unlink(missing_ok=True)
+    (root / "etc" / "machine-id").touch()
+    (base / "complete").touch()
+    return root
+
+
+def ssh_access(folder: Path, port: int, *, worker: bool = True) -> tuple[dict[Path, str], dict[str, str], Path]:
+    """What lets SSH into a booted root without a trace in it: binds, environment, and the key to come with.
+
+    The appliance itself runs no SSH; this server's unit, keys and settings lie in /run and go with it. Without a
+    cloud around, `worker` is to be False: it would crash, and stop the machine as it should.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    units = folder / "units"
+    wants = units / "multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (units / "rehearsal-ssh.service").write_text(_SSH_UNIT.format(port=port))
+    (wants / "rehearsal-ssh.service").symlink_to("../rehearsal-ssh.service")
+    if not worker:
+        drop_in = units / "whisper-processor.service.d" / "idle.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text("[Unit]\nConditionPathExists=/run/a-cloud\n")
+    key = folder.with_name(f"{folder.name}-key") / "key"
+    shutil.rmtree(key.parent, ignore_errors=True)
+    key.parent.mkdir(mode=0o700)
+    # RSA in PEM: the oldest Packer in use reads no newer format.
+    for path, kind in ((key, ("rsa", "-b", "3072", "-m", "PEM")), (folder / "host_key", ("ed25519",))):
+        command = ["ssh-keygen", "-q", "-N", "", "-C", "rehearsal", "-f", str(path), "-t", *kind]
+        subprocess.run(command, check=True, capture_output=True)
+    shutil.copy(key.with_suffix(".pub"), folder / "authorized_keys")
+    return {folder: "/run/rehearsal"}, {"SYSTEMD_UNIT_PATH": "/run/rehearsal/units:"}, key
+
+
+@contextmanager
+def _source_instance(build: Path) -> Iterator[tuple[int, Path]]:
+    """The machine that is baked: on this host's network, for it fetches packages."""
+    port = _free_port()
+    binds, environment, key = ssh_access(build / "ssh", port)
+    container = Container(f"whisper-bake-{port}", build / "root", build, None, binds, environment)
+    try:
+        container.start()
+        yield port, key
+    finally:
+        container.stop()
+
+
+@contextmanager
+def _emulated_ec2(build: Path, key: Path) -> Iterator[str]:
+    """moto with Canonical's image on its list and the rehearsal's key pair."""
+    port = _free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    service = Service("ec2", build / "run", build / "ec2.log")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MOTO_AMIS_PATH": str(Path(__file__).with_name("source_images.json")),
+    }
+    service.start([str(bake.IMAGE_VENV / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], environment)
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(endpoint):
+            if service.process() is None or time.monotonic() > deadline:
+                raise LocalError(f"the emulated EC2 did not start: {service.last_words()}")
+            time.sleep(0.2)
+        ec2 = boto3.client(
+            "ec2",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106
+        )
+        ec2.import_key_pair(KeyName=_KEYPAIR, PublicKeyMaterial=key.with_suffix(".pub").read_bytes())
+        yield endpoint
+    finally:
+        service.stop(10)
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{endpoint}/moto-api/data.json", timeout=2) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _keep(build: Path, image_id: str, inputs: str, seconds: float) -> Baked:
+    """The root under the AMI's id; the one before it goes."""
+    images = bake.WORK / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    target = images / image_id
+    target.mkdir()
+    (build / "root").rename(target / "root")
+    record = {"image_id": image_id, "root": str(target / "root"), "inputs": inputs, "seconds": round(seconds, 1)}
+    unfinished = bake.WORK / "current.json.new"
+    unfinished.write_text(json.dumps(record, indent=2) + "\n")
+    unfinished.replace(bake.WORK / "current.json")
+    for old in images.iterdir():
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+    return Baked(image_id, target / "root", inputs, seconds)
+
+
+def _discard(build: Path) -> None:
+    """What a bake that was cut off left, too."""
+    if build.exists():
+        for record in (build / "run").glob("*.json"):
+            name = record.stem
+            Container(name, build / "root", build).stop(5) if name.startswith("whisper-") else Service(
+                name, build / "run", build / "log"
+            ).stop(5)
+        shutil.rmtree(build)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "--archive", "--reflink=auto", str(source), str(target)], check=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

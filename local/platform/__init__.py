@@ -1,0 +1,1 @@
+"""The local cloud's services: emulator, database, supervisor, and how they are started and stopped."""

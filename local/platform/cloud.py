@@ -1,0 +1,205 @@
+"""Bring the local cloud up and down: database, emulator, supervisor, and the backend's secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+
+from local import machines
+from local.errors import LocalError
+from local.machines.nspawn import sweep_all
+from local.platform.mariadb import MariaDB
+from local.platform.processes import Service
+from whisper_processor.contracts import DATABASE_SECRET
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+Say = Callable[[str], None]
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+"""The emulator takes any; naming them keeps a real profile on this machine out of it."""
+
+
+@dataclass(frozen=True)
+class LocalCloud:
+    root: Path
+    """Data, logs and pids of this cloud."""
+    emulator_python: Path
+    models_dir: Path
+    machine: machines.MachineKind = machines.MachineKind.PROCESS
+    region: str = "us-east-1"
+    port: int = 4566
+    database_port: int = 33066
+    strict: bool = False
+    """TLS, and every call judged by the caller's policies."""
+
+    @property
+    def endpoint(self) -> str:
+        return f"{'https' if self.strict else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> Path | None:
+        """What signs the emulator's TLS; the emulator makes it at its first start. None without TLS."""
+        return self._temporary / "ministack-tls" / "server.crt" if self.strict else None
+
+    @property
+    def _temporary(self) -> Path:
+        return self.root / "tls"
+
+    @property
+    def database(self) -> MariaDB:
+        return MariaDB(self.root, self.database_port)
+
+    @property
+    def emulator(self) -> Service:
+        return Service("emulator", self.root / "run", self.root / "logs" / "emulator.log")
+
+    @property
+    def supervisor(self) -> Service:
+        return Service("supervisor", self.root / "run", self.root / "logs" / "supervisor.log")
+
+    def is_up(self) -> bool:
+        return self.emulator.process() is not None and self._healthy()
+
+    def up(self, say: Say) -> None:
+        """Start what is not running; state of an earlier `up` is kept. Raises LocalError."""
+        machines.backend(self.machine)
+        for service, port, setting in (
+            (self.database.service, self.database_port, "LOCAL_DB_PORT"),
+            (self.emulator, self.port, "LOCAL_PORT"),
+        ):
+            if service.process() is None and _taken(port):
+                raise LocalError(f"port {port} is taken by another program: set {setting} in .env to a free one")
+        self.root.mkdir(parents=True, exist_ok=True)
+        say(f"database   MariaDB on 127.0.0.1:{self.database_port}")
+        self.database.start()
+        say(f"emulator   ministack on {self.endpoint}")
+        if self.emulator.process() is None:
+            self._start_emulator()
+        self._wait_until_healthy()
+        self._store_secret()
+        kind = self.root / "run" / "machine-kind"
+        if self.supervisor.process() is not None and (not kind.exists() or kind.read_text() != self.machine):
+            self.supervisor.stop(180)  # its machines are of another kind
+        if self.supervisor.process() is None:
+            sweep_all(self.root / "instances")  # it may have been killed
+            kind.write_text(self.machine)
+        say(f"supervisor keeps a machine ({self.machine}) behind each running instance")
+        if self.supervisor.process() is None:
+            self._start_supervisor()
+
+    def down(self, say: Say) -> None:
+        """Stop all, the machines first; data stays for the next `up`."""
+        for service, timeout in (
+            (self.supervisor, 180.0),
+            (self.emulator, 30.0),
+            (self.database.service, 30.0),
+        ):
+            if service.stop(timeout):
+                say(f"{service.name} stopped")
+
+        sweep_all(self.root / "instances")
+
+    def destroy(self, say: Say) -> None:
+        self.down(say)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def session(self) -> boto3.session.Session:
+        return boto3.session.Session(
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.region,
+        )
+
+    def _start_emulator(self) -> None:
+        settings = {
+            "BIND_HOST": "127.0.0.1",  # it would bind every address, and its Lambdas run as you
+            "GATEWAY_PORT": str(self.port),
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(self.root / "emulator"),
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(self.root / "s3"),
+            "AWS_DEFAULT_REGION": self.region,
+            "MINISTACK_REGION": self.region,
+            "LOCAL_CLOUD_ROOT": str(self.root),
+        }
+        if self.strict:
+            self._temporary.mkdir(mode=0o700, exist_ok=True)
+            settings |= {"AUTH": "true", "USE_SSL": "1", "TMPDIR": str(self._temporary)}
+        script = Path(__file__).parent.parent / "emulator" / "__main__.py"
+        self.emulator.start(
+            [str(self.emulator_python), str(script)], _plain_environment() | settings, cwd=self.root
+        )
+
+    def _start_supervisor(self) -> None:
+        settings = CREDENTIALS | {
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "LOCAL_CLOUD_ROOT": str(self.root),
+            "LOCAL_MACHINE": self.machine,
+            "WHISPER_MODELS_DIR": str(self.models_dir),
+            "DATABASE_CA": str(self.database.ca),
+            "LOCAL_DB_PORT": str(self.database_port),
+        }
+        if self.certificate:
+            settings["AWS_CA_BUNDLE"] = str(self.certificate)
+        checkout = Path(__file__).parent.parent.parent
+        argv = [sys.executable, "-m", "local.platform.supervisor"]
+        self.supervisor.start(argv, _plain_environment() | settings, cwd=checkout)
+
+    def _wait_until_healthy(self, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._healthy():
+            if self.emulator.process() is None or time.monotonic() > deadline:
+                raise LocalError(f"the emulator did not start: {self.emulator.last_words()}")
+            time.sleep(0.2)
+
+    def _healthy(self) -> bool:
+        try:
+            trusted = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+            health = f"{self.endpoint}/_ministack/health"
+            with urllib.request.urlopen(health, timeout=2, context=trusted) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):  # refused, or its certificate is not made yet
+            return False
+
+    def _store_secret(self) -> None:
+        """On AWS the backend's secret is there before us; here it must be made."""
+        client: SecretsManagerClient = self.session().client(
+            "secretsmanager",
+            endpoint_url=self.endpoint,
+            verify=str(self.certificate) if self.certificate else None,
+        )
+        text = json.dumps(self.database.credentials())
+        try:
+            client.create_secret(Name=DATABASE_SECRET, SecretString=text)
+        except client.exceptions.ResourceExistsException:
+            client.put_secret_value(SecretId=DATABASE_SECRET, SecretString=text)
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _plain_environment() -> dict[str, str]:
+    """The caller's environment without its AWS settings: a real account must be out of reach."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}

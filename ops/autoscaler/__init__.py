@@ -1,0 +1,1 @@
+"""The autoscaler function: packed, proven by a dry run, made live, rolled back."""

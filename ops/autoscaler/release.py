@@ -1,0 +1,255 @@
+"""The autoscaler's releases: a version is published, proven by a dry run, and only then ticks.
+
+Which version ticks is the stack's parameter `LiveVersion`. The alias `live`, which the rule and the bucket invoke,
+is a resource of the stack, so that CloudFormation and these verbs cannot be of two minds about it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ops.autoscaler.package import PREFIX, key_of, pack
+from ops.aws.connection import Connection
+from ops.aws.stacks import change_parameters, deploy_stack
+from ops.capacity import fleet
+from ops.errors import OpsError
+from ops.images.bake import git_revision
+from ops.observability.cost import hourly_price
+from ops.settings import REPOSITORY, Cloud
+from whisper_processor.contracts import AUDIO_PREFIX
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import LambdaFunctionConfigurationTypeDef, NotificationConfigurationTypeDef
+
+Say = Callable[[str], None]
+ALIAS = "live"
+KEPT = 5
+"""So many versions stay, and so many archives of their code."""
+_SHARED_OUTPUTS = ("BucketName", "QueueUrl", "QueueArn", "QueueName", "DlqName", "AlarmTopicArn")
+_NOTIFICATION_ID = "classreflect-whisper-upload"
+_BUSY_SECONDS = 60.0  # a tick may be running, and the function runs one at a time
+_UNCHANGING = "$LATEST"
+
+
+@dataclass(frozen=True)
+class Version:
+    number: int
+    description: str
+    """The revision it was published from."""
+
+    def __str__(self) -> str:
+        return f"version {self.number}" + (f" ({self.description})" if self.description else "")
+
+
+class DryRunFailed(OpsError):
+    """The version does not tick; the text is the function's own error."""
+
+
+def deploy(cloud: Connection, say: Say) -> None:
+    """Deploy the stack, and let the checkout's code tick once a dry run of it succeeded.
+
+    Raises OpsError, with the version before still ticking, when it does not succeed.
+    """
+    live = live_version(cloud)
+    parameters = _parameters(cloud, say)
+    template = REPOSITORY / "infra" / "autoscaler.yaml"
+    stack = cloud.settings.autoscaler_stack
+    deploy_stack(cloud, stack, template, parameters | {"LiveVersion": _number(live)}, say)
+    function = cloud.autoscaler["FunctionName"]
+    published = _publish(cloud, function)
+    if live is None or published.number != live.number:
+        say(f"dry run of {published}")
+        _prove_or_withdraw(cloud, function, published, live)
+        deploy_stack(cloud, stack, template, parameters | {"LiveVersion": str(published.number)}, say)
+    say(f"{published} of the autoscaler ticks")
+    _notify_on_upload(cloud, cloud.foundation["BucketName"], cloud.autoscaler["LiveArn"])
+    say("uploads start it at once; its rule runs every minute")
+    _prune(cloud, function, published, parameters["CodeKey"], say)
+
+
+def rollback(cloud: Connection, wanted: str, say: Say) -> None:
+    """Let an earlier version tick again: the one before the live one, or the one named. Raises OpsError."""
+    function = cloud.autoscaler["FunctionName"]
+    live = live_version(cloud)
+    if live is None:
+        raise OpsError("no version of the autoscaler is live: run `make deploy-lambda`")
+    known = {version.number: version for version in versions(cloud, function)}
+    target = choose(known, live.number, wanted)
+    if target == live.number:
+        say(f"{live} of the autoscaler ticks already")
+        return
+    say(f"dry run of {known[target]}")
+    try:
+        dry_run(cloud, function, target)
+    except DryRunFailed as error:
+        raise OpsError(f"{known[target]} fails ({error}); {live} goes on ticking") from error
+    change_parameters(cloud, cloud.settings.autoscaler_stack, {"LiveVersion": str(target)}, say)
+    say(f"{known[target]} of the autoscaler ticks in the place of {live}; `make deploy-lambda` undoes that")
+
+
+def choose(known: Iterable[int], live: int, wanted: str) -> int:
+    """The version to roll back to: `wanted`, or without one the newest before the live one. Raises OpsError."""
+    there = sorted(known)
+    shown = ", ".join(map(str, there))
+    if wanted:
+        if not wanted.isascii() or not wanted.isdigit() or int(wanted) not in there:
+            raise OpsError(f"there is no version {wanted} of the autoscaler; there are {shown}")
+        return int(wanted)
+    earlier = [number for number in there if number < live]
+    if not earlier:
+        raise OpsError(f"there is no version before {live}; there are {shown}")
+    return earlier[-1]
+
+
+def superfluous(known: Iterable[int], live: int, kept: int = KEPT) -> list[int]:
+    """The versions that may go: all but the newest, the live one and the one before it."""
+    there = sorted(known)
+    before = [number for number in there if number < live]
+    needed = {*there[-kept:], live, *before[-1:]}
+    return [number for number in there if number not in needed]
+
+
+def live_version(cloud: Connection) -> Version | None:
+    """The version that ticks; None when none does, or nothing is deployed."""
+    try:
+        function = cloud.autoscaler["FunctionName"]
+        alias = cloud.functions.get_alias(FunctionName=function, Name=ALIAS)
+    except OpsError:
+        return None
+    except cloud.functions.exceptions.ResourceNotFoundException:
+        return None
+    number = alias["FunctionVersion"]
+    found = cloud.functions.get_function_configuration(FunctionName=function, Qualifier=number)
+    return Version(int(number), found.get("Description", ""))
+
+
+def versions(cloud: Connection, function: str) -> list[Version]:
+    """Those that exist, each of which has passed a dry run, oldest first."""
+    pages = cloud.functions.get_paginator("list_versions_by_function").paginate(FunctionName=function)
+    found = [v for page in pages for v in page["Versions"] if v["Version"] != _UNCHANGING]
+    return sorted((Version(int(v["Version"]), v.get("Description", "")) for v in found), key=lambda v: v.number)
+
+
+def dry_run(cloud: Connection, function: str, version: int) -> None:
+    """Let that very version see and decide, without acting. Raises DryRunFailed."""
+    waiter = cloud.functions.get_waiter("published_version_active")
+    waiter.wait(FunctionName=function, Qualifier=str(version), WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+    payload, failed = _invoke(cloud, function, version)
+    try:
+        answer = json.loads(payload)
+    except ValueError:
+        answer = None
+    if failed and isinstance(answer, dict):
+        said = f"{answer.get('errorType', failed)}: {answer.get('errorMessage', 'it gave no message')}"
+        raise DryRunFailed(" ".join(said.split())[:300])
+    if not is_tick(answer):
+        raise DryRunFailed(f"its answer is no tick: {payload[:200].decode(errors='replace')}")
+
+
+def is_tick(answer: object) -> bool:
+    """Whether a dry run's answer tells of a decision, its reason, and that nothing was done about it."""
+    if not isinstance(answer, dict):
+        return False
+    words = (answer.get("action"), answer.get("reason"))
+    return answer.get("outcome") == "dry-run" and all(isinstance(word, str) and word for word in words)
+
+
+def _invoke(cloud: Connection, function: str, version: int) -> tuple[bytes, str]:
+    """The answer, and what kind of error it is, if one."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            answer = cloud.functions.invoke(
+                FunctionName=function, Qualifier=str(version), Payload=json.dumps({"dryRun": True})
+            )
+            return answer["Payload"].read(), answer.get("FunctionError", "")
+        except cloud.functions.exceptions.TooManyRequestsException as error:
+            if time.monotonic() > deadline:
+                raise DryRunFailed(f"it was busy for {_BUSY_SECONDS:.0f} s") from error
+            time.sleep(1)
+
+
+def _parameters(cloud: Connection, say: Say) -> dict[str, str]:
+    """The stack's, with the checkout's code put where they say it is."""
+    foundation, settings = cloud.foundation, cloud.settings
+    archive = pack()
+    key = key_of(archive)
+    cloud.s3.put_object(Bucket=foundation["BucketName"], Key=key, Body=archive)
+    budget = settings.monthly_budget_usd
+    if budget and settings.cloud is Cloud.LOCAL:
+        say("the local cloud knows no budgets: MONTHLY_BUDGET_USD is left out")
+        budget = 0
+    return {
+        "DryRun": str(settings.autoscaler_dry_run).lower(),
+        "MonthlyBudgetUsd": f"{budget:g}",
+        "HourlyPriceUsd": f"{hourly_price(settings.instance_type):g}",
+        "CodeBucket": foundation["BucketName"],
+        "CodeKey": key,
+        **fleet.autoscaler_parameters(cloud),
+        **{name: foundation[name] for name in _SHARED_OUTPUTS},
+    }
+
+
+def _number(version: Version | None) -> str:
+    return str(version.number) if version else ""
+
+
+def _publish(cloud: Connection, function: str) -> Version:
+    """Lambda itself answers with the version there is when neither code nor configuration changed since."""
+    found = cloud.functions.publish_version(FunctionName=function, Description=git_revision())
+    return Version(int(found["Version"]), found.get("Description", ""))
+
+
+def _prove_or_withdraw(cloud: Connection, function: str, version: Version, live: Version | None) -> None:
+    """A version that fails is deleted, so that every version there is has once succeeded."""
+    try:
+        dry_run(cloud, function, version.number)
+    except DryRunFailed as error:
+        cloud.functions.delete_function(FunctionName=function, Qualifier=str(version.number))
+        stays = f"{live} goes on ticking" if live else "nothing ticks yet"
+        raise OpsError(f"the new autoscaler fails ({error}); {stays}") from error
+
+
+def _prune(cloud: Connection, function: str, live: Version, key: str, say: Say) -> None:
+    for number in superfluous((version.number for version in versions(cloud, function)), live.number):
+        cloud.functions.delete_function(FunctionName=function, Qualifier=str(number))
+        say(f"version {number} of the autoscaler is deleted, {KEPT} newer ones stay")
+    bucket = cloud.foundation["BucketName"]
+    pages = cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX)
+    archives = sorted((o for page in pages for o in page.get("Contents", [])), key=lambda o: o["LastModified"])
+    for archive in archives[:-KEPT]:
+        if archive["Key"] != key:
+            cloud.s3.delete_object(Bucket=bucket, Key=archive["Key"])
+
+
+def _notify_on_upload(cloud: Connection, bucket: str, function_arn: str) -> None:
+    """Add our notification to those the bucket has; the bucket may be the backend's."""
+    ours: LambdaFunctionConfigurationTypeDef = {
+        "Id": _NOTIFICATION_ID,
+        "LambdaFunctionArn": function_arn,
+        "Events": ["s3:ObjectCreated:*"],
+        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": AUDIO_PREFIX}]}},
+    }
+    _replace_notification(cloud, bucket, [ours])
+
+
+def end_notification(cloud: Connection, bucket: str) -> None:
+    """Take our notification from the bucket and leave all others."""
+    _replace_notification(cloud, bucket, [])
+
+
+def _replace_notification(cloud: Connection, bucket: str, ours: list[LambdaFunctionConfigurationTypeDef]) -> None:
+    present = cloud.s3.get_bucket_notification_configuration(Bucket=bucket)
+    others = [c for c in present.get("LambdaFunctionConfigurations", []) if c.get("Id") != _NOTIFICATION_ID]
+    wanted: NotificationConfigurationTypeDef = {
+        "LambdaFunctionConfigurations": [*others, *ours],
+        "QueueConfigurations": present.get("QueueConfigurations", []),
+        "TopicConfigurations": present.get("TopicConfigurations", []),
+    }
+    if "EventBridgeConfiguration" in present:
+        wanted["EventBridgeConfiguration"] = present["EventBridgeConfiguration"]
+    cloud.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)

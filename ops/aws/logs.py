@@ -1,0 +1,67 @@
+"""The two log groups that tell a lesson's story: the autoscaler's and the processor's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.aws.connection import Connection
+from whisper_processor.contracts import PROCESSOR_LOG_GROUP
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    time: datetime
+    source: str
+    """`autoscaler` or the instance's id."""
+    fields: dict[str, Any]
+    """The JSON of the line; `{"text": …}` for a line that is none."""
+
+
+def read_events(cloud: Connection, since: datetime) -> list[LogEvent]:
+    """What both groups hold since then, in order of time. A group that is not there yet is empty."""
+    function = cloud.autoscaler["FunctionName"]
+    events = [
+        *_group(cloud, f"/aws/lambda/{function}", since, "autoscaler"),
+        *_group(cloud, PROCESSOR_LOG_GROUP, since, None),
+    ]
+    return sorted(events, key=lambda event: event.time)
+
+
+def _group(cloud: Connection, group: str, since: datetime, source: str | None) -> Iterator[LogEvent]:
+    pages = cloud.logs.get_paginator("filter_log_events").paginate(
+        logGroupName=group, startTime=int(since.timestamp() * 1000)
+    )
+    try:
+        for page in pages:
+            for event in page.get("events", []):
+                moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
+                for line in event["message"].splitlines():
+                    fields = _fields(line)
+                    if fields is not None:
+                        yield LogEvent(_own_time(fields, moment), source or event["logStreamName"], fields)
+    except cloud.logs.exceptions.ResourceNotFoundException:
+        return
+
+
+def _fields(line: str) -> dict[str, Any] | None:
+    if not line.strip() or line.startswith(("START ", "END ", "REPORT ", "INIT_")):
+        return None  # Lambda's own lines
+    try:
+        fields = json.loads(line)
+    except json.JSONDecodeError:
+        return {"text": line}
+    if not isinstance(fields, dict) or "_aws" in fields:
+        return None  # metrics
+    return fields
+
+
+def _own_time(fields: dict[str, Any], shipped: datetime) -> datetime:
+    """The worker stamps its lines; shipping adds up to a second."""
+    try:
+        return datetime.fromisoformat(fields["time"])
+    except (KeyError, TypeError, ValueError):
+        return shipped

@@ -1,0 +1,92 @@
+"""Commands on the appliance through SSM Run Command: no SSH, no open port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+from ops.aws.connection import Connection
+from ops.errors import OpsError
+
+_POLL_SECONDS = 1.0
+_ENDED = {"Success", "Failed", "Cancelled", "TimedOut", "Undeliverable", "Terminated"}
+
+
+class NotReachable(OpsError):
+    """SSM does not reach the machine: it is stopped, or its agent is not up (yet)."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a command ended. SSM keeps the first 24,000 characters of each output."""
+
+    succeeded: bool
+    status: str
+    stdout: str
+    stderr: str
+
+
+def is_online(cloud: Connection, instance_id: str) -> bool:
+    pages = cloud.ssm.get_paginator("describe_instance_information").paginate(
+        Filters=[{"Key": "InstanceIds", "Values": [instance_id]}]
+    )
+    found = [i for page in pages for i in page["InstanceInformationList"] if i["InstanceId"] == instance_id]
+    return bool(found) and found[0]["PingStatus"] == "Online"
+
+
+def wait_online(cloud: Connection, instance_id: str, timeout: float) -> None:
+    """A booted machine registers only after some seconds. Raises NotReachable after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not is_online(cloud, instance_id):
+        if time.monotonic() > deadline:
+            raise NotReachable(f"SSM does not reach {instance_id}: run `make doctor`")
+        time.sleep(_POLL_SECONDS)
+
+
+def execute(
+    cloud: Connection,
+    instance_id: str,
+    script: str,
+    timeout: float,
+    waited: Callable[[float], None] = lambda _seconds: None,
+) -> Execution:
+    """Run a shell script as root and wait for its end; `waited` is told the seconds so far.
+
+    Raises NotReachable when the machine does not take commands, OpsError after `timeout` seconds.
+    """
+    try:
+        sent = cloud.ssm.send_command(
+            InstanceIds=[instance_id],
+            DocumentName="AWS-RunShellScript",
+            Parameters={"commands": script.splitlines(), "executionTimeout": [str(max(30, int(timeout)))]},
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "InvalidInstanceId":
+            raise NotReachable(f"SSM does not reach {instance_id}: run `make doctor`") from error
+        raise
+    command, started = sent["Command"]["CommandId"], time.monotonic()
+    while True:
+        now = _invocation(cloud, command, instance_id)
+        if now is not None and now.status in _ENDED:
+            return now
+        seconds = time.monotonic() - started
+        if seconds > timeout:
+            raise OpsError(f"the command on {instance_id} has not ended after {timeout:.0f} s: see `make doctor`")
+        waited(seconds)
+        time.sleep(_POLL_SECONDS)
+
+
+def _invocation(cloud: Connection, command: str, instance_id: str) -> Execution | None:
+    try:
+        found = cloud.ssm.get_command_invocation(CommandId=command, InstanceId=instance_id)
+    except cloud.ssm.exceptions.InvocationDoesNotExist:
+        return None  # it takes a moment to appear
+    return Execution(
+        succeeded=found["Status"] == "Success",
+        status=found["Status"],
+        stdout=found["StandardOutputContent"],
+        stderr=found["StandardErrorContent"],
+    )

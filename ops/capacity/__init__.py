@@ -1,0 +1,1 @@
+"""What transcribes: one appliance or a fleet, started, stopped, held and replaced."""

@@ -1,0 +1,276 @@
+"""The fleet by hand: the verbs of one appliance on an EC2 Auto Scaling group, and the stack that holds it.
+
+A machine is never just ended: the group's lifecycle hook makes it wait until its worker has finished its lesson or
+given it back, so asking the group is all it takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from ops.aws.connection import Connection
+from ops.aws.stacks import delete_stack, deploy_stack
+from ops.capacity.holds import hold_until
+from ops.errors import OpsError
+from ops.settings import REPOSITORY, CapacityMode
+from whisper_processor.contracts import DRAIN_HOOK_SECONDS, HOLD_TAG
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef, InstanceTypeDef
+
+Say = Callable[[str], None]
+_POLL_SECONDS = 1.0
+_SAY_SECONDS = 10.0
+_UP_SECONDS = 600.0
+_EMPTY_SECONDS = DRAIN_HOOK_SECONDS + 120.0
+_RETIRING = timedelta(hours=1)
+_REFRESH = timedelta(hours=1)
+_REFRESHED = {"Successful", "Failed", "Cancelled", "RollbackSuccessful", "RollbackFailed"}
+
+
+def deploy(cloud: Connection, say: Say) -> None:
+    """Create or update the group's stack, from the foundation's launch template as it is now."""
+    settings, foundation = cloud.settings, cloud.foundation
+    parameters = {
+        "LaunchTemplateId": foundation["LaunchTemplateId"],
+        "LaunchTemplateVersion": foundation["LaunchTemplateVersion"],
+        "InstanceRoleName": foundation["InstanceRoleArn"].rsplit("/", 1)[-1],
+        "InstanceProfileName": foundation["InstanceProfileName"],
+        "SecurityGroupId": foundation["SecurityGroupId"],
+        "AlarmTopicArn": foundation["AlarmTopicArn"],
+        "SubnetIds": ",".join(_subnets(cloud)),
+        "Maximum": str(settings.fleet_maximum),
+        "InstanceTypes": settings.fleet_instance_types,
+        "ArmImageId": settings.fleet_arm_image_id,
+        "OnDemandBase": str(settings.fleet_on_demand_base),
+        "OnDemandPercent": str(settings.fleet_on_demand_percent),
+        "DrainSeconds": str(DRAIN_HOOK_SECONDS),
+    }
+    deploy_stack(cloud, settings.fleet_stack, REPOSITORY / "infra" / "fleet.yaml", parameters, say)
+
+
+def retire(cloud: Connection, say: Say) -> None:
+    """Let the fleet's workers leave, then take its stack down. Nothing when there is none."""
+    if cloud.stack_outputs(cloud.settings.fleet_stack) is None:
+        return
+    if find_group(cloud) is not None:
+        say("the fleet's workers finish their lessons or give them back, then the fleet goes")
+        hold(cloud, _RETIRING, say)  # or the autoscaler would add machines for what is given back
+        _end_all(cloud, say)
+    delete_stack(cloud, cloud.settings.fleet_stack, say)
+
+
+def autoscaler_parameters(cloud: Connection) -> dict[str, str]:
+    """What the autoscaler's stack has to know of the capacity. Raises OpsError when the fleet is not deployed."""
+    settings = cloud.settings
+    if settings.capacity_mode is CapacityMode.INSTANCE:
+        return {"CapacityMode": settings.capacity_mode}
+    return {
+        "CapacityMode": settings.capacity_mode,
+        "GroupName": _name(cloud),
+        "TargetWaitMinutes": f"{settings.fleet_target_wait_minutes:g}",
+        "BootMinutes": f"{settings.fleet_boot_minutes:g}",
+        "AudioMinutesPerMinute": f"{settings.fleet_audio_minutes_per_minute:g}",
+        "MeanLessonMinutes": f"{settings.fleet_mean_lesson_minutes:g}",
+        "ScaleOutCooldownMinutes": f"{settings.fleet_scale_out_cooldown_minutes:g}",
+    }
+
+
+def launch(cloud: Connection, say: Say) -> str:
+    """Nothing is to be launched: the autoscaler does. Returns the group's name."""
+    found = group(cloud)
+    say(f"fleet {say_group(found)}; the autoscaler adds machines when lessons wait")
+    for instance in cloud.other_machines():
+        say(
+            f"the one appliance {instance['InstanceId']} ({instance['State']['Name']}) is left for the way back to"
+            " CAPACITY_MODE=instance; it costs its disk"
+        )
+    return found["AutoScalingGroupName"]
+
+
+def start(cloud: Connection, hold_for: timedelta, say: Say) -> None:
+    """Have one machine at least, and keep what is there up."""
+    hold(cloud, hold_for, say)
+    found = group(cloud)
+    if found["DesiredCapacity"] == 0:
+        cloud.autoscaling.set_desired_capacity(
+            AutoScalingGroupName=found["AutoScalingGroupName"], DesiredCapacity=1, HonorCooldown=False
+        )
+        say("one machine is asked for")
+    wait_for(cloud, lambda now: bool(_in_service(now)), _UP_SECONDS, "a machine in service", say)
+
+
+def stop(cloud: Connection, hold_for: timedelta, say: Say) -> None:
+    """Each worker finishes its lesson or gives it back, and its machine ends; the hold keeps the fleet empty."""
+    hold(cloud, hold_for, say)
+    _end_all(cloud, say)
+    say("the fleet is empty")
+
+
+def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
+    """Keep the autoscaler from adding machines, and workers from leaving an empty queue, until then."""
+    value, until = hold_until(duration)
+    name = _name(cloud)
+    cloud.autoscaling.create_or_update_tags(
+        Tags=[
+            {
+                "ResourceId": name,
+                "ResourceType": "auto-scaling-group",
+                "Key": HOLD_TAG,
+                "Value": value,
+                "PropagateAtLaunch": True,  # a worker sees it in its own instance's metadata
+            }
+        ]
+    )
+    if ids := _ids(cloud):
+        cloud.ec2.create_tags(Resources=ids, Tags=[{"Key": HOLD_TAG, "Value": value}])
+    say(f"the autoscaler leaves fleet {name} alone until {until}; `make release` ends that")
+
+
+def release(cloud: Connection, say: Say) -> None:
+    name = _name(cloud)
+    cloud.autoscaling.delete_tags(
+        Tags=[{"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": HOLD_TAG}]
+    )
+    if ids := _ids(cloud):
+        cloud.ec2.delete_tags(Resources=ids, Tags=[{"Key": HOLD_TAG}])
+    say(f"the autoscaler looks after fleet {name} again")
+
+
+def roll(cloud: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
+    """Replace machines of an older launch template, a few at a time, each when its worker has let go.
+
+    Seldom needed: a fleet returns to nothing by itself, and what comes after is new. Raises OpsError when the
+    refresh does not succeed in time.
+    """
+    name = _name(cloud)
+    refresh = cloud.autoscaling.start_instance_refresh(
+        AutoScalingGroupName=name,
+        Strategy="Rolling",
+        # Protection is against scaling in; here the hook is what lets a worker end its lesson.
+        Preferences={
+            "MinHealthyPercentage": 50,
+            "InstanceWarmup": 0,
+            "SkipMatching": True,
+            "ScaleInProtectedInstances": "Refresh",
+        },
+    )["InstanceRefreshId"]
+    deadline, said = time.monotonic() + timeout.total_seconds(), ""
+    while True:
+        now = cloud.autoscaling.describe_instance_refreshes(
+            AutoScalingGroupName=name, InstanceRefreshIds=[refresh]
+        )["InstanceRefreshes"][0]
+        text = f"instance refresh {now['Status']}, {now.get('PercentageComplete', 0)} %"
+        if text != said:
+            said = text
+            say(text)
+        if now["Status"] in _REFRESHED:
+            break
+        if time.monotonic() > deadline:
+            raise OpsError(f"the instance refresh of {name} has not ended: see `make status`")
+        time.sleep(_POLL_SECONDS)
+    if now["Status"] != "Successful":
+        raise OpsError(
+            f"the instance refresh of {name} {now['Status']}: {now.get('StatusReason', 'no reason given')}"
+        )
+
+
+def group(cloud: Connection) -> AutoScalingGroupTypeDef:
+    """Raises OpsError when it is not deployed."""
+    found = find_group(cloud)
+    if found is None:
+        raise OpsError("there is no fleet: run `make deploy-infra deploy-lambda`")
+    return found
+
+
+def find_group(cloud: Connection) -> AutoScalingGroupTypeDef | None:
+    outputs = cloud.stack_outputs(cloud.settings.fleet_stack)
+    if outputs is None:
+        return None
+    answer = cloud.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[outputs["GroupName"]])
+    return next(iter(answer["AutoScalingGroups"]), None)
+
+
+def say_group(found: AutoScalingGroupTypeDef) -> str:
+    states = [member["LifecycleState"] for member in found["Instances"]]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "no machines"
+    return f"{found['AutoScalingGroupName']}: desired {found['DesiredCapacity']} of {found['MaxSize']}, {counted}"
+
+
+def wait_for(
+    cloud: Connection,
+    true: Callable[[AutoScalingGroupTypeDef], bool],
+    timeout: float,
+    what: str,
+    say: Say = lambda _text: None,
+) -> None:
+    """Wait until the group is as asked for, saying each change. Raises OpsError after `timeout` seconds."""
+    deadline, said, last = time.monotonic() + timeout, "", time.monotonic()
+    while True:
+        now = group(cloud)
+        text = say_group(now)
+        if text != said or time.monotonic() - last > _SAY_SECONDS:
+            said, last = text, time.monotonic()
+            say(text)
+        if true(now):
+            return
+        if time.monotonic() > deadline:
+            raise OpsError(f"not within {timeout:.0f} s: {what} ({text}): run `make status`")
+        time.sleep(_POLL_SECONDS)
+
+
+def is_empty(now: AutoScalingGroupTypeDef) -> bool:
+    return now["DesiredCapacity"] == 0 and not now["Instances"]
+
+
+def _end_all(cloud: Connection, say: Say) -> None:
+    """End each machine when its worker has let go; those that are on their way out already are waited for."""
+    found = group(cloud)
+    # First: nothing is to be launched in an ended machine's place. Those in service are protected from this.
+    cloud.autoscaling.set_desired_capacity(
+        AutoScalingGroupName=found["AutoScalingGroupName"], DesiredCapacity=0, HonorCooldown=False
+    )
+    for member in group(cloud)["Instances"]:
+        if not member["LifecycleState"].startswith("Terminat"):
+            _terminate(cloud, member["InstanceId"])
+    wait_for(cloud, is_empty, _EMPTY_SECONDS, "an empty fleet", say)
+
+
+def _terminate(cloud: Connection, instance_id: str) -> None:
+    try:
+        cloud.autoscaling.terminate_instance_in_auto_scaling_group(
+            InstanceId=instance_id, ShouldDecrementDesiredCapacity=False
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":  # it has left by itself meanwhile
+            raise
+
+
+def _in_service(now: AutoScalingGroupTypeDef) -> list[InstanceTypeDef]:
+    return [member for member in now["Instances"] if member["LifecycleState"] == "InService"]
+
+
+def _ids(cloud: Connection) -> list[str]:
+    return [member["InstanceId"] for member in group(cloud)["Instances"]]
+
+
+def _name(cloud: Connection) -> str:
+    return group(cloud)["AutoScalingGroupName"]
+
+
+def _subnets(cloud: Connection) -> list[str]:
+    """Those of .env; else the default subnets of the VPC, one in each zone."""
+    settings = cloud.settings
+    if named := settings.fleet_subnet_ids or settings.subnet_id:
+        return [each.strip() for each in named.split(",")]
+    vpc = settings.vpc_id or cloud.default_vpc()
+    found = cloud.ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
+    ids = sorted(subnet["SubnetId"] for subnet in found if subnet.get("DefaultForAz"))
+    if not ids:
+        raise OpsError(f"{vpc} has no default subnets: set FLEET_SUBNET_IDS in .env")
+    return ids

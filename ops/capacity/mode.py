@@ -1,0 +1,60 @@
+"""The operator's verbs on whatever transcribes: one appliance, or a fleet. They look the same on both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ops.aws.connection import Connection
+from ops.capacity import appliance, fleet, replacement
+from ops.infrastructure import deploy
+from ops.settings import CapacityMode
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Capacity:
+    start: Callable[[Connection, timedelta, Say], None]
+    stop: Callable[[Connection, timedelta, Say], None]
+    hold: Callable[[Connection, timedelta, Say], None]
+    release: Callable[[Connection, Say], None]
+    launch: Callable[[Connection, Say], str]
+    roll: Callable[[Connection, Say, timedelta], None]
+    """Bring the newest image in; the time is how long a lesson in hand is waited for."""
+    wait_idle: Callable[[Connection, float], None]
+    """Until nothing runs that costs by the second; OpsError after so many seconds."""
+    idle: str
+    """What that is, in words."""
+
+
+_MODES = {
+    CapacityMode.INSTANCE: Capacity(
+        start=appliance.start,
+        stop=appliance.stop,
+        hold=appliance.hold,
+        release=appliance.release,
+        launch=deploy.launch,
+        roll=lambda cloud, say, work: replacement.roll(
+            cloud, say, replacement.Patience(work=work.total_seconds())
+        ),
+        wait_idle=lambda cloud, seconds: appliance.wait_for(cloud, "stopped", seconds),
+        idle="instance stopped: idle, it costs its disk and nothing else",
+    ),
+    CapacityMode.FLEET: Capacity(
+        start=fleet.start,
+        stop=fleet.stop,
+        hold=fleet.hold,
+        release=fleet.release,
+        launch=fleet.launch,
+        roll=fleet.roll,
+        wait_idle=lambda cloud, seconds: fleet.wait_for(cloud, fleet.is_empty, seconds, "an empty fleet"),
+        idle="fleet at 0: idle, it costs nothing",
+    ),
+}
+
+
+def of(cloud: Connection) -> Capacity:
+    """What CAPACITY_MODE names."""
+    return _MODES[cloud.settings.capacity_mode]

@@ -1,0 +1,324 @@
+"""Roll an image out: a second appliance shows that it works, takes over, and the old one leaves after its work.
+
+All that has to be remembered is a tag on each of them, so a roll-out that was interrupted, wherever it was, goes
+on with the next `make roll`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from ops.aws.connection import ROLL_TAG, Connection, in_group, tags_of
+from ops.aws.logs import read_events
+from ops.capacity import appliance
+from ops.errors import OpsError
+from ops.images import bake
+from ops.infrastructure import deploy
+from ops.observability.status import Worker, parse_heartbeat
+from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, parse_hold
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+Say = Callable[[str], None]
+_POLL_SECONDS = 1.0
+_TELL_SECONDS = 15.0
+_LISTED_SECONDS = 120.0
+_SILENT = timedelta(minutes=5)
+_GONE = {"shutting-down", "terminated"}
+
+
+class Part(StrEnum):
+    """The values of the tag; whoever looks after the appliance takes no notice of an instance that carries one."""
+
+    TRIAL = "trial"
+    """New, and not yet known to work."""
+    LEAVING = "leaving"
+    """Relieved; it ends what it has in hand."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What an appliance is made of."""
+
+    image_id: str
+    instance_type: str
+
+    def __str__(self) -> str:
+        return f"{self.image_id} on {self.instance_type}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """An instance with the processor's role."""
+
+    id: str
+    model: Model
+    launched: datetime
+    part: str | None = None
+    """None: nothing but the role tag, so it is in charge, if it is the newest such."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is waited, in seconds."""
+
+    trial: float = 900.0
+    """A first boot reads its disk from S3; three empty polls take a minute more."""
+    work: float = 7200.0
+    """A long lesson with a slow model; a roll-out that is repeated waits anew."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Trials of what is no longer wanted, or doubled."""
+
+    members: Sequence[Member]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A new one, on trial."""
+
+
+@dataclass(frozen=True)
+class Prove:
+    """Wait for its sign of life, then let it relieve `old`."""
+
+    new: Member
+    old: Sequence[Member]
+
+
+@dataclass(frozen=True)
+class Retire:
+    """Wait for the end of their work, then terminate them; `current` is in charge."""
+
+    members: Sequence[Member]
+    current: Member
+
+
+@dataclass(frozen=True)
+class Done:
+    current: Member
+
+
+Step = Drop | Launch | Prove | Retire | Done
+
+
+class TrialFailed(Exception):
+    """Why the new appliance does not take over."""
+
+
+def next_step(members: Sequence[Member], wanted: Model) -> Step:
+    """What a roll-out to `wanted` has to do next, given what there is. Raises OpsError without an appliance."""
+    newest_first = sorted(members, key=lambda member: (member.launched, member.id), reverse=True)
+    trials = [member for member in newest_first if member.part == Part.TRIAL]
+    fitting = [member for member in trials if member.model == wanted]
+    plain = [member for member in newest_first if member.part is None]
+    unwanted = [member for member in trials if member not in fitting[:1]]
+    if unwanted:
+        return Drop(unwanted)
+    if fitting:
+        return Prove(fitting[0], plain)
+    if not plain:
+        raise OpsError("there is no appliance to replace: run `make launch`")
+    current = next((member for member in plain if member.model == wanted), None)
+    if current is None:
+        return Launch()
+    # A plain one of another image beside it is what an interruption of the hand-over leaves.
+    stale = [m for m in newest_first if m.part is not None or m.model != wanted]
+    return Retire(stale, current) if stale else Done(current)
+
+
+def roll(cloud: Connection, say: Say, patience: Patience | None = None) -> None:
+    """Replace the appliance by one of the launch template's newest version. Safe to repeat.
+
+    Raises OpsError when the new one does not work: it is terminated then, and the old one stays in charge.
+    """
+    patience = patience or Patience()
+    wanted = _wanted(cloud)
+    while True:
+        match next_step(_members(cloud), wanted):
+            case Done(current):
+                deploy.watch_status_checks(cloud, current.id)
+                say(f"appliance {current.id} is {wanted}: nothing is left to do")
+                return
+            case Drop(unwanted):
+                for member in unwanted:
+                    say(f"{member.id} was on trial with {member.model}, which is no longer wanted")
+                    _let_go(cloud, member.id, patience, say)
+            case Launch():
+                _refuse_under_hold(cloud)
+                new_id = deploy.run_appliance(cloud, {ROLL_TAG: Part.TRIAL})
+                say(f"{new_id} is launched, {wanted}, on trial")
+                _wait_until_listed(cloud, new_id)
+            case Prove(new, old):
+                _prove(cloud, new, old, patience, say)
+                _hand_over(cloud, new, old, say)
+            case Retire(leaving, current):
+                deploy.watch_status_checks(cloud, current.id)
+                for member in leaving:
+                    _tag(cloud, member.id, ROLL_TAG, Part.LEAVING)
+                    _let_go(cloud, member.id, patience, say)
+
+
+def _wanted(cloud: Connection) -> Model:
+    """The launch template's newest version. Raises OpsError when that has not the image that was baked last."""
+    versions = cloud.ec2.describe_launch_template_versions(
+        LaunchTemplateId=cloud.foundation["LaunchTemplateId"], Versions=["$Latest"]
+    )["LaunchTemplateVersions"]
+    data = versions[0]["LaunchTemplateData"]
+    wanted = Model(data.get("ImageId", ""), data.get("InstanceType", ""))
+    baked = bake.image_id(cloud)
+    if wanted.image_id != baked:
+        raise OpsError(f"the launch template has {wanted.image_id}, not {baked}: run `make deploy-infra` first")
+    return wanted
+
+
+def _members(cloud: Connection) -> list[Member]:
+    return [
+        Member(
+            instance["InstanceId"],
+            Model(instance["ImageId"], instance["InstanceType"]),
+            instance["LaunchTime"],
+            tags_of(instance).get(ROLL_TAG),
+        )
+        for instance in cloud.instances()
+        if not in_group(instance)
+    ]
+
+
+def _wait_until_listed(cloud: Connection, instance_id: str) -> None:
+    """EC2's answers lag behind its deeds; a trial that is overlooked would be launched again. Raises OpsError."""
+    deadline = time.monotonic() + _LISTED_SECONDS
+    while instance_id not in {member.id for member in _members(cloud)}:
+        if time.monotonic() > deadline:
+            raise OpsError(f"EC2 does not list {instance_id}: see `make status`, then run `make roll` again")
+        time.sleep(_POLL_SECONDS)
+
+
+def _refuse_under_hold(cloud: Connection) -> None:
+    hold = parse_hold(tags_of(cloud.instance()).get(HOLD_TAG))
+    if hold and hold.active_at(datetime.now(UTC)):
+        raise OpsError(f"the appliance is held by {hold.by}: run `make release` first")
+
+
+def _prove(cloud: Connection, new: Member, old: Sequence[Member], patience: Patience, say: Say) -> None:
+    started, tell = time.monotonic(), appliance.every(_TELL_SECONDS, say, f"{new.id} is on trial")
+    try:
+        while True:
+            found = _look(cloud, new.id)
+            if proof := _proof(cloud, new, found):
+                say(f"{new.id} works: {proof}")
+                return
+            waited = time.monotonic() - started
+            if waited > patience.trial:
+                state = found["State"]["Name"] if found else "gone"
+                raise TrialFailed(f"it has shown no work after {waited:.0f} s; it is {state}")
+            tell(waited)
+            time.sleep(_POLL_SECONDS)
+    except TrialFailed as failure:
+        cloud.ec2.terminate_instances(InstanceIds=[new.id])
+        stays = f"{old[0].id} stays in charge" if old else "there is no other"
+        raise OpsError(f"{new.id} ({new.model}) failed its trial and is terminated: {failure}; {stays}") from None
+
+
+def _proof(cloud: Connection, new: Member, found: InstanceTypeDef | None) -> str:
+    """What shows that the instance took a job or could take one; empty: nothing yet. Raises TrialFailed."""
+    if found is None:  # EC2 shows it a moment after its launch, and for an hour after its end
+        return ""
+    state = found["State"]["Name"]
+    if state in _GONE:
+        raise TrialFailed(f"EC2 ended it ({found.get('StateReason', {}).get('Message', 'no reason given')})")
+    worker = _heartbeat(found)
+    if worker is None or worker.heartbeat < new.launched.replace(microsecond=0):
+        if state == "stopped":
+            raise TrialFailed("it stopped without a sign of life")
+        return ""
+    if worker.crashed:
+        raise TrialFailed("its worker crashed in a loop, see `make logs MINUTES=60`")
+    if worker.job_id:
+        return f"it has taken job {worker.job_id}"
+    if state in {"stopping", "stopped"}:
+        return "it found the queue empty and stopped itself"
+    # Alive is not enough: a worker that SQS refuses is that too.
+    words = {"poll_empty": "it asks the queue for lessons", "job_completed": "it has done a lesson"}
+    for event in read_events(cloud, new.launched):
+        if event.source == new.id and event.fields.get("event") in words:
+            return words[event.fields["event"]]
+    return ""
+
+
+def _hand_over(cloud: Connection, new: Member, old: Sequence[Member], say: Say) -> None:
+    """The new one first, so that there is one in charge at every moment; a hold goes along."""
+    now = datetime.now(UTC)
+    for member in old:
+        found = _look(cloud, member.id)
+        text = tags_of(found).get(HOLD_TAG) if found else None
+        hold = parse_hold(text)
+        if text and hold and hold.active_at(now):
+            _tag(cloud, new.id, HOLD_TAG, text)
+    cloud.ec2.delete_tags(Resources=[new.id], Tags=[{"Key": ROLL_TAG}])
+    for member in old:
+        _tag(cloud, member.id, ROLL_TAG, Part.LEAVING)
+    deploy.watch_status_checks(cloud, new.id)
+    say(f"{new.id} is the appliance from now on; its status checks raise the alarm")
+
+
+def _let_go(cloud: Connection, instance_id: str, patience: Patience, say: Say) -> None:
+    """Terminate an instance once its worker has nothing in hand. Raises OpsError when that takes too long."""
+    started, tell = time.monotonic(), appliance.every(_TELL_SECONDS, say, f"waiting for the work of {instance_id}")
+    at_first: str | None = None
+    while True:
+        found = _look(cloud, instance_id)
+        if found is None or found["State"]["Name"] in _GONE:
+            return
+        worker = _heartbeat(found)
+        silent = worker is None or datetime.now(UTC) - worker.heartbeat > _SILENT
+        job = None if worker is None or silent else worker.job_id
+        at_first = at_first or job
+        match found["State"]["Name"]:
+            case "stopped":
+                break
+            # The lesson it had is done; what it has taken since is given back, and the new one takes it.
+            case "running" if job is None or job != at_first:
+                if appliance.drain(cloud, instance_id, say):
+                    break
+                if silent:
+                    say(f"{instance_id} does not answer and gives no sign of life: it has nothing in hand")
+                    break
+        waited = time.monotonic() - started
+        if waited > patience.work:
+            busy = f"still has job {job}" if job else "does not end its work"
+            raise OpsError(
+                f"{instance_id} {busy} after {waited:.0f} s: run `make roll` again, it goes on from here"
+            )
+        tell(waited)
+        time.sleep(_POLL_SECONDS)
+    cloud.ec2.terminate_instances(InstanceIds=[instance_id])
+    say(f"{instance_id} is terminated")
+
+
+def _look(cloud: Connection, instance_id: str) -> InstanceTypeDef | None:
+    try:
+        answer = cloud.ec2.describe_instances(InstanceIds=[instance_id])
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "InvalidInstanceID.NotFound":
+            return None
+        raise
+    return next((i for group in answer["Reservations"] for i in group["Instances"]), None)
+
+
+def _heartbeat(found: InstanceTypeDef) -> Worker | None:
+    return parse_heartbeat(tags_of(found).get(HEARTBEAT_TAG))
+
+
+def _tag(cloud: Connection, instance_id: str, key: str, value: str) -> None:
+    cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": key, "Value": value}])

@@ -1,0 +1,1 @@
+"""The operator's verbs: arguments, screens and error text."""

@@ -1,0 +1,1 @@
+"""The appliance's images: baked, tested, registered and pruned."""

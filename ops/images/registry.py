@@ -1,0 +1,188 @@
+"""The appliance's images that EC2 keeps: which there are, what refers to each, and which may go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from ops.aws.connection import Connection, tags_of
+from ops.images.bake import IMAGE_PARAMETER
+from whisper_processor.contracts import ROLE_TAG
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef, LaunchTemplateSpecificationTypeDef
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef
+
+Say = Callable[[str], None]
+ROLE_IMAGE = "whisper-image"
+"""The role tag of images and their snapshots (`packer/build.pkr.hcl`)."""
+KEPT = 2
+"""The newest and the one before it, the way back, stay whatever refers to them."""
+_UNFINISHED = timedelta(days=1)
+"""A younger snapshot without an image may be of a bake that is not done yet."""
+_OURS: FilterTypeDef = {"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_IMAGE]}
+_GONE = {"shutting-down", "terminated"}
+
+
+@dataclass(frozen=True)
+class Image:
+    id: str
+    name: str
+    created: datetime
+    processor: str
+    revision: str
+    snapshots: Sequence[str]
+    references: Sequence[str]
+    """What needs it, in words; a superseded version of a launch template needs nothing."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A snapshot that belonged to an image which is gone: a deletion was interrupted."""
+
+    snapshot: str
+    started: datetime
+
+
+def read_images(cloud: Connection) -> list[Image]:
+    """Newest first."""
+    found = cloud.ec2.describe_images(Owners=["self"], Filters=[_OURS])["Images"]
+    if not found:
+        return []
+    references = _references(cloud, {image["ImageId"] for image in found})
+    images = [_image(image, references[image["ImageId"]]) for image in found]
+    return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
+
+
+def read_leftovers(cloud: Connection, images: Sequence[Image], now: datetime) -> list[Leftover]:
+    """Snapshots of no image, but those so young that their image may be in the making."""
+    used = {snapshot for image in images for snapshot in image.snapshots}
+    pages = cloud.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[_OURS])
+    return [
+        Leftover(snapshot["SnapshotId"], snapshot["StartTime"])
+        for page in pages
+        for snapshot in page["Snapshots"]
+        if snapshot["SnapshotId"] not in used and now - snapshot["StartTime"] > _UNFINISHED
+    ]
+
+
+def superfluous(images: Sequence[Image]) -> list[Image]:
+    """What nothing refers to, and is neither the newest nor the one before it."""
+    newest_first = sorted(images, key=lambda image: (image.created, image.id), reverse=True)
+    return [image for image in newest_first[KEPT:] if not image.references]
+
+
+def prune(cloud: Connection, say: Say, *, delete: bool, now: datetime | None = None) -> int:
+    """Delete what nothing refers to, or only say what would go; returns how many images. Safe to repeat."""
+    images = read_images(cloud)
+    going = superfluous(images)
+    verb = "deleted" if delete else "would be deleted"
+    for image in going:
+        if delete:
+            cloud.ec2.deregister_image(ImageId=image.id)
+            for snapshot in image.snapshots:
+                _delete_snapshot(cloud, snapshot, say)
+        say(f"{image.id} of {image.created:%Y-%m-%d} {verb}, with {', '.join(image.snapshots) or 'no snapshot'}")
+    for leftover in read_leftovers(cloud, images, now or datetime.now(UTC)):
+        if delete:
+            _delete_snapshot(cloud, leftover.snapshot, say)
+        say(f"{leftover.snapshot} of no image, of {leftover.started:%Y-%m-%d}, {verb}")
+    return len(going)
+
+
+def _delete_snapshot(cloud: Connection, snapshot: str, say: Say) -> None:
+    try:
+        cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+    except ClientError as error:
+        match error.response["Error"]["Code"]:
+            case "InvalidSnapshot.NotFound":
+                return
+            case "InvalidSnapshot.InUse":  # an image copied or made by hand may share it
+                say(f"{snapshot} stays: another image uses it")
+            case _:
+                raise
+
+
+def _image(raw: ImageTypeDef, references: Collection[str]) -> Image:
+    tags = tags_of(raw)
+    disks = (mapping.get("Ebs", {}) for mapping in raw.get("BlockDeviceMappings", []))
+    return Image(
+        id=raw["ImageId"],
+        name=raw.get("Name", ""),
+        created=datetime.fromisoformat(raw["CreationDate"]),
+        processor=tags.get("classreflect:processor-version", "?"),
+        revision=tags.get("classreflect:git-revision", "?"),
+        snapshots=[disk["SnapshotId"] for disk in disks if disk.get("SnapshotId")],
+        references=sorted(references),
+    )
+
+
+def _references(cloud: Connection, images: Collection[str]) -> Mapping[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for source in (_records, _instances, _templates):
+        for image_id, what in source(cloud, images):
+            found[image_id].add(what)
+    return found
+
+
+Reference = tuple[str, str]
+"""An image's id, and what refers to it."""
+
+
+def _records(cloud: Connection, _images: Collection[str]) -> Iterator[Reference]:
+    if cloud.settings.image_id:
+        yield cloud.settings.image_id, "IMAGE_ID"
+    try:
+        yield cloud.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"], "the last bake"
+    except cloud.ssm.exceptions.ParameterNotFound:
+        return
+
+
+def _instances(cloud: Connection, images: Collection[str]) -> Iterator[Reference]:
+    pages = cloud.ec2.get_paginator("describe_instances").paginate(
+        Filters=[{"Name": "image-id", "Values": sorted(images)}]
+    )
+    for instance in (i for page in pages for group in page["Reservations"] for i in group["Instances"]):
+        if instance["State"]["Name"] not in _GONE:
+            yield instance["ImageId"], instance["InstanceId"]
+
+
+def _templates(cloud: Connection, _images: Collection[str]) -> Iterator[Reference]:
+    """The versions that an instance could be launched from without naming a number, and those that groups name."""
+    versions = {"$Latest", "$Default"}
+    wanted: defaultdict[str, set[str]] = defaultdict(set)
+    names: dict[str, str] = {}
+    for template_page in cloud.ec2.get_paginator("describe_launch_templates").paginate():
+        for template in template_page["LaunchTemplates"]:
+            names[template["LaunchTemplateId"]] = template["LaunchTemplateName"]
+            wanted[template["LaunchTemplateId"]] |= versions
+    ids = {name: template for template, name in names.items()}
+    for group_page in cloud.autoscaling.get_paginator("describe_auto_scaling_groups").paginate():
+        for group in group_page["AutoScalingGroups"]:
+            for used in _templates_of(group):
+                template_id = used.get("LaunchTemplateId") or ids.get(used.get("LaunchTemplateName", ""))
+                if template_id in names:
+                    wanted[template_id].add(used.get("Version", "$Default"))
+    for template_id, numbers in wanted.items():
+        found = cloud.ec2.describe_launch_template_versions(
+            LaunchTemplateId=template_id, Versions=sorted(numbers)
+        )["LaunchTemplateVersions"]
+        for version in found:
+            what = f"launch template {names[template_id]} version {version['VersionNumber']}"
+            yield version["LaunchTemplateData"].get("ImageId", ""), what
+
+
+def _templates_of(group: AutoScalingGroupTypeDef) -> Iterator[LaunchTemplateSpecificationTypeDef]:
+    if "LaunchTemplate" in group:
+        yield group["LaunchTemplate"]
+    mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
+    if "LaunchTemplateSpecification" in mixed:
+        yield mixed["LaunchTemplateSpecification"]
+    for override in mixed.get("Overrides", []):
+        if "LaunchTemplateSpecification" in override:
+            yield override["LaunchTemplateSpecification"]

@@ -1,0 +1,1 @@
+"""Stacks and schema: deployed, migrated, destroyed."""

@@ -1,0 +1,80 @@
+"""Take down what `make deploy` made, except what cannot be made again: lessons, transcripts, the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from botocore.exceptions import ClientError
+
+from ops.autoscaler.release import end_notification
+from ops.aws.connection import Connection
+from ops.aws.stacks import delete_stack
+from ops.capacity import fleet
+from ops.errors import OpsError
+from ops.infrastructure.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM
+from ops.observability.status import read_queue
+from ops.releases.store import write_wanted
+from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX
+
+Say = Callable[[str], None]
+
+
+def plan(cloud: Connection, *, lose_waiting: bool) -> list[str]:
+    """What goes and what stays, in words. Raises OpsError when waiting lessons would be lost from the queue."""
+    foundation = cloud.foundation
+    own_queue = not cloud.settings.existing_queue_arn
+    counts = read_queue(cloud)
+    waiting = counts.backlog + counts.dead if own_queue else counts.dead
+    if waiting and not lose_waiting:
+        raise OpsError(
+            f"{waiting} messages are still in the queues that would be deleted: let them be done (`make release`,"
+            " `make redrive`), or run it with LOSE_QUEUE=1"
+        )
+    instances = ", ".join(_instances(cloud)) or "none"
+    stacks = [cloud.settings.autoscaler_stack, cloud.settings.foundation_stack]
+    if cloud.stack_outputs(cloud.settings.fleet_stack) is not None:
+        stacks.insert(0, cloud.settings.fleet_stack)
+    queues = "both queues" if own_queue else "the dead-letter queue"
+    return [
+        f"goes: appliance {instances}, with its disk",
+        f"goes: stacks {', '.join(stacks)}",
+        f"goes: {queues}, with {waiting} messages; logs, settings",
+        f"stays: bucket {foundation['BucketName']} with all lessons and transcripts"
+        " (EXISTING_BUCKET_NAME in .env adopts it at the next deploy)",
+        f"stays: secret {DATABASE_SECRET}, and the database",
+    ]
+
+
+def destroy(cloud: Connection, say: Say) -> None:
+    """Safe to repeat, and to run again after it was interrupted."""
+    _quietly(lambda: end_notification(cloud, cloud.foundation["BucketName"]))
+    fleet.retire(cloud, say)  # first: a group would replace what is terminated
+    instances = _instances(cloud)
+    if instances:
+        cloud.ec2.terminate_instances(InstanceIds=instances)
+        say(f"waiting for {', '.join(instances)} to be terminated")
+        waiter = cloud.ec2.get_waiter("instance_terminated")
+        waiter.wait(InstanceIds=instances, WaiterConfig={"Delay": 2, "MaxAttempts": 300})
+    cloud.cloudwatch.delete_alarms(AlarmNames=[STATUS_CHECK_ALARM])
+    say(f"deleting stack {cloud.settings.autoscaler_stack}")
+    delete_stack(cloud, cloud.settings.autoscaler_stack, say)
+    say(f"deleting stack {cloud.settings.foundation_stack}")
+    delete_stack(cloud, cloud.settings.foundation_stack, say)
+    pages = cloud.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
+    write_wanted(cloud, None)  # the next image brings a release of its own
+    for name in [p["Name"] for page in pages for p in page["Parameters"]]:
+        if name.rsplit("/", 1)[-1] in APPLIANCE_SETTINGS:
+            cloud.ssm.delete_parameter(Name=name)
+
+
+def _instances(cloud: Connection) -> list[str]:
+    return [instance["InstanceId"] for instance in cloud.instances()]
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    """A bucket that is not there any more has no notification either."""
+    try:
+        action()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {"NoSuchBucket", "404"}:
+            raise

@@ -1,0 +1,1 @@
+"""Lessons: submitted, followed, read, and redriven from the dead-letter queue."""

@@ -1,0 +1,163 @@
+"""Lessons as the backend and its users see them: submit one, watch it, read its transcript."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from pymysql.constants import ER
+from pymysql.cursors import DictCursor
+
+from ops.aws.connection import Connection
+from ops.errors import OpsError
+from whisper_processor.audio.media import probe
+from whisper_processor.contracts import JobMessage, JobStatus, Owner, audio_key
+from whisper_processor.errors import PermanentError
+
+Transferred = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    status: JobStatus
+    progress: int
+    attempts: int
+    school_id: int | None
+    teacher_id: int | None
+    s3_key: str
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration_seconds: int | None
+    error_message: str | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in {JobStatus.COMPLETED, JobStatus.FAILED}
+
+
+@dataclass(frozen=True)
+class Transcript:
+    text: str
+    word_count: int
+    confidence: float
+
+
+def submit(
+    cloud: Connection,
+    file: Path,
+    owner: Owner,
+    request: dict[str, Any],
+    transferred: Transferred = lambda _bytes: None,
+) -> str:
+    """Do what the backend does: upload, job row, message; returns the job's id.
+
+    `request` holds the message's optional keys. Raises OpsError when the file is missing or has no sound.
+    """
+    if not file.is_file():
+        raise OpsError(f"no such file: {file}")
+    try:
+        probe(file)
+    except PermanentError as error:
+        raise OpsError(f"{file} cannot be transcribed: {error}") from error
+    job_id = str(uuid.uuid4())
+    key = audio_key(owner, job_id, file.name)[:255]
+    message = JobMessage.model_validate({"jobId": job_id, "s3Key": key, **request})
+    bucket, queue = cloud.foundation["BucketName"], cloud.foundation["QueueUrl"]
+    with _tables(cloud) as database, database.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO audio_jobs (id, teacher_id, school_id, status, s3_key) VALUES (%s, %s, %s, %s, %s)",
+            (job_id, owner.teacher_id, owner.school_id, JobStatus.UPLOADING, key),
+        )
+        cloud.s3.upload_file(str(file), bucket, key, Callback=transferred)
+        cursor.execute("UPDATE audio_jobs SET status=%s WHERE id=%s", (JobStatus.QUEUED, job_id))
+    body = message.model_dump(mode="json", exclude_defaults=True)
+    cloud.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body))
+    return job_id
+
+
+def find_job(cloud: Connection, job_id: str) -> Job:
+    """The job with this id, or the latest for `last`. Raises OpsError when there is none."""
+    where, values = ("id=%s", (job_id,)) if job_id != "last" else ("TRUE", ())
+    found = _select(cloud, where, values, 1)
+    if not found:
+        raise OpsError("there are no jobs yet" if job_id == "last" else f"there is no job {job_id}")
+    return found[0]
+
+
+def list_jobs(cloud: Connection, limit: int) -> list[Job]:
+    return _select(cloud, "TRUE", (), limit)
+
+
+def transcript(cloud: Connection, job_id: str) -> Transcript:
+    job = find_job(cloud, job_id)
+    with _tables(cloud) as database, database.cursor() as cursor:
+        cursor.execute(
+            "SELECT transcript_text, word_count, confidence_score FROM transcripts WHERE job_id=%s", (job.id,)
+        )
+        row = cursor.fetchone()
+    if row is None:
+        detail = f": {job.error_message}" if job.error_message else ""
+        raise OpsError(f"job {job.id} has no transcript, it is {job.status}{detail}")
+    return Transcript(row["transcript_text"], row["word_count"], float(row["confidence_score"] or 0))
+
+
+def follow(cloud: Connection, job_id: str, timeout: float, every: float = 0.5) -> Iterator[Job]:
+    """The job again and again until it ended. Raises OpsError when that takes longer than `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        job = find_job(cloud, job_id)
+        yield job
+        if job.ended:
+            return
+        if time.monotonic() > deadline:
+            raise OpsError(f"job {job_id} is still {job.status} after {timeout:.0f} s: run `make status`")
+        time.sleep(every)
+
+
+def _select(cloud: Connection, where: str, values: tuple[str, ...], limit: int) -> list[Job]:
+    with _tables(cloud) as database, database.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, status, progress, attempts, school_id, teacher_id, s3_key, processing_started_at,"  # noqa: S608
+            " processing_completed_at, duration_seconds, error_message FROM audio_jobs"
+            f" WHERE {where} ORDER BY COALESCE(processing_started_at, '9999-12-31') DESC, id LIMIT %s",
+            (*values, limit),
+        )
+        return [
+            Job(
+                id=row["id"],
+                status=JobStatus(row["status"]),
+                progress=row["progress"] or 0,
+                attempts=row["attempts"] or 0,
+                school_id=row["school_id"],
+                teacher_id=row["teacher_id"],
+                s3_key=row["s3_key"],
+                started_at=row["processing_started_at"],
+                completed_at=row["processing_completed_at"],
+                duration_seconds=row["duration_seconds"],
+                error_message=row["error_message"],
+            )
+            for row in cursor.fetchall()
+        ]
+
+
+class _tables:  # noqa: N801 - reads as a function
+    """The database, with the one mistake an operator can make told plainly."""
+
+    def __init__(self, cloud: Connection) -> None:
+        self._database = cloud.database()
+
+    def __enter__(self) -> pymysql.Connection[DictCursor]:
+        return self._database
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._database.close()
+        if isinstance(error, pymysql.MySQLError) and error.args[0] in {ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR}:
+            raise OpsError("the tables are not there or not up to date: run `make migrate`") from error

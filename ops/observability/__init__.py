@@ -1,0 +1,1 @@
+"""How things are: status, doctor, alarms, dashboard, cost."""

@@ -1,0 +1,348 @@
+"""Everything an operator asks first, gathered once: for the screen and for scripts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pymysql
+from botocore.exceptions import ClientError
+from pydantic import BaseModel
+
+from ops.autoscaler.release import live_version
+from ops.aws import metrics
+from ops.aws.connection import ROLL_TAG, Connection, tags_of
+from ops.aws.logs import read_events
+from ops.capacity import fleet
+from ops.errors import OpsError
+from ops.lessons.lesson import Job, find_job, list_jobs
+from ops.observability import alarms
+from ops.observability.cost import Estimate, month_to_date
+from ops.releases.store import read_wanted
+from ops.settings import CapacityMode
+from whisper_processor.contracts import (
+    HEARTBEAT_TAG,
+    HOLD_TAG,
+    PROCESSOR_TAG,
+    Hold,
+    Wanted,
+    parse_hold,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+_LOOK_BACK = timedelta(minutes=15)
+_SILENT = timedelta(minutes=5)
+_FIRST_TICK = timedelta(minutes=3)
+_OLD = timedelta(hours=1)
+_HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|(?P<crashed>crashed)|busy (?P<job>\S+) (?P<percent>\d{1,3})%)")
+_REASON_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
+
+
+class HoldNow(Hold):
+    active: bool
+
+
+class Worker(BaseModel):
+    """What the heartbeat tag says."""
+
+    heartbeat: datetime
+    job_id: str | None
+    progress: int | None
+    """Percent of the job in hand, from its row where the database answers."""
+    crashed: bool
+    """It crashed in a loop and its machine stopped; the autoscaler waits half an hour before it tries again."""
+    silent: bool
+    """The instance runs and the heartbeat is older than five minutes."""
+
+
+class Appliance(BaseModel):
+    instance_id: str
+    state: str
+    since: datetime | None
+    """When it entered the state; None where EC2 does not say."""
+    instance_type: str
+    image_id: str
+    public_address: str | None
+    """None is as it should be: administration goes through SSM."""
+    hold: HoldNow | None
+    worker: Worker | None
+
+
+class FleetNow(BaseModel):
+    """The Auto Scaling group, with CAPACITY_MODE=fleet."""
+
+    name: str
+    desired: int
+    maximum: int
+    states: dict[str, int]
+    """How many machines are in each lifecycle state."""
+    hold: HoldNow | None
+
+
+class Version(BaseModel):
+    wanted: str | None
+    """The release that the pointer names; a stopped appliance installs it at its next boot."""
+    installed: str | None
+    """What the worker said at its last start."""
+    autoscaler: str | None
+    """The version of the function that ticks, and the revision it was published from."""
+
+
+class Queue(BaseModel):
+    visible: int
+    in_flight: int
+    delayed: int
+    dead: int
+    oldest_seconds: float | None = None
+    """Age of the oldest message, from CloudWatch, so up to some minutes late; None without a number."""
+
+    @property
+    def backlog(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
+
+class LastDecision(BaseModel):
+    time: datetime
+    age_seconds: float
+    action: str
+    reason: str
+    outcome: str | None
+
+
+class Status(BaseModel):
+    healthy: bool
+    problems: list[str]
+    appliance: Appliance | None
+    """The newest machine; None for none, which is a fleet's usual state."""
+    fleet: FleetNow | None
+    machines: list[Appliance]
+    """All of them: of a fleet there may be many."""
+    rolling: list[str]
+    """Instances that an unfinished roll-out has on trial or relieved, each with its part and state."""
+    queue: Queue
+    decision: LastDecision | None
+    version: Version
+    jobs: list[Job]
+    month_to_date: Estimate
+
+
+def read_queue(cloud: Connection) -> Queue:
+    """The counts of the lesson queue and of its dead-letter queue, as SQS has them at this moment."""
+    foundation = cloud.foundation
+    visible, in_flight, delayed = _counts(cloud, foundation["QueueUrl"])
+    dead = sum(_counts(cloud, foundation["DlqUrl"]))
+    return Queue(visible=visible, in_flight=in_flight, delayed=delayed, dead=dead)
+
+
+def _counts(cloud: Connection, url: str) -> tuple[int, int, int]:
+    attributes = cloud.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return (
+        int(attributes["ApproximateNumberOfMessages"]),
+        int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+        int(attributes["ApproximateNumberOfMessagesDelayed"]),
+    )
+
+
+def read_status(cloud: Connection, now: datetime | None = None) -> Status:
+    """Raises OpsError when the stacks are not there; all else that is missing is a problem in the answer."""
+    now = now or datetime.now(UTC)
+    problems: list[str] = []
+    queue = read_queue(cloud).model_copy(update={"oldest_seconds": _oldest(cloud, now)})
+    decision = read_decision(cloud, now)
+    jobs: list[Job] = []
+    try:
+        jobs = list_jobs(cloud, 5)
+    except (pymysql.MySQLError, OpsError, ClientError) as error:
+        problems.append(f"the database does not answer: {error}")
+    newest_first = sorted(cloud.machines(), key=lambda instance: instance["LaunchTime"], reverse=True)
+    instance = next(iter(newest_first), None)
+    tags = tags_of(instance) if instance else {}
+    machines = [_appliance(cloud, each, now, database_answers=not problems) for each in newest_first]
+    appliance = next(iter(machines), None)
+    wanted: Wanted | None = None
+    try:
+        wanted = read_wanted(cloud)
+    except OpsError as error:
+        problems.append(str(error))
+    fleet_now = _fleet(cloud, now)
+    capacity_problems = _fleet_problems(fleet_now, machines) if is_fleet(cloud) else _appliance_problems(appliance)
+    found = _problems(queue, decision, just_deployed=_just_deployed(cloud, now))
+    problems = [*capacity_problems, *found, *problems]
+    problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(cloud) if a.fires]
+    return Status(
+        healthy=not problems,
+        problems=problems,
+        appliance=appliance,
+        fleet=fleet_now,
+        machines=machines,
+        rolling=[
+            f"{other['InstanceId']} {part} ({other['State']['Name']})"
+            for other in cloud.instances()
+            if (part := tags_of(other).get(ROLL_TAG))
+        ],
+        queue=queue,
+        decision=decision,
+        version=Version(
+            wanted=wanted.release.name if wanted else None,
+            installed=tags.get(PROCESSOR_TAG),
+            autoscaler=str(live) if (live := live_version(cloud)) else None,
+        ),
+        jobs=jobs,
+        month_to_date=month_to_date(
+            cloud,
+            appliance.instance_type if appliance else cloud.settings.instance_type,
+            appliance.instance_id if appliance else None,
+            now,
+        ),
+    )
+
+
+def is_fleet(cloud: Connection) -> bool:
+    return cloud.settings.capacity_mode is CapacityMode.FLEET
+
+
+def _appliance_problems(appliance: Appliance | None) -> list[str]:
+    if appliance is None:
+        return ["there is no appliance: run `make launch`"]
+    if appliance.worker and appliance.worker.crashed:
+        return ["the worker crashed in a loop: see `make logs MINUTES=60`, then `make start`"]
+    if appliance.worker and appliance.worker.silent:
+        return ["the worker is silent: run `make doctor`"]
+    return []
+
+
+def _fleet_problems(group: FleetNow | None, machines: list[Appliance]) -> list[str]:
+    if group is None:
+        return ["there is no fleet: run `make deploy-infra deploy-lambda`"]
+    found: list[str] = []
+    for machine in machines:
+        if machine.worker and machine.worker.crashed:
+            found.append(f"the worker on {machine.instance_id} crashed in a loop: see `make logs MINUTES=60`")
+        elif machine.worker and machine.worker.silent:
+            found.append(
+                f"the worker on {machine.instance_id} is silent: see `make logs`, then `make stop release`"
+            )
+    return found
+
+
+def _fleet(cloud: Connection, now: datetime) -> FleetNow | None:
+    group = fleet.find_group(cloud) if is_fleet(cloud) else None
+    if group is None:
+        return None
+    tags = {tag["Key"]: tag.get("Value", "") for tag in group.get("Tags", [])}
+    return FleetNow(
+        name=group["AutoScalingGroupName"],
+        desired=group["DesiredCapacity"],
+        maximum=group["MaxSize"],
+        states=dict(Counter(member["LifecycleState"] for member in group["Instances"])),
+        hold=_hold(tags.get(HOLD_TAG), now),
+    )
+
+
+def _problems(queue: Queue, decision: LastDecision | None, *, just_deployed: bool) -> list[str]:
+    found: list[str] = []
+    if queue.dead:
+        found.append(f"{queue.dead} messages lie in the dead-letter queue: see `make dlq`")
+    if (queue.oldest_seconds or 0) > _OLD.total_seconds():
+        found.append("a lesson has waited for more than an hour: see `make logs`")
+    if decision is None and not just_deployed:
+        found.append(f"the autoscaler has not run in {_LOOK_BACK.seconds // 60} minutes: run `make doctor`")
+    return found
+
+
+def _appliance(
+    cloud: Connection, instance: InstanceTypeDef, now: datetime, *, database_answers: bool
+) -> Appliance:
+    tags = tags_of(instance)
+    state = instance["State"]["Name"]
+    worker = parse_heartbeat(tags.get(HEARTBEAT_TAG))
+    if worker:
+        silent = state == "running" and min(now - worker.heartbeat, now - instance["LaunchTime"]) > _SILENT
+        progress = worker.progress
+        if worker.job_id and database_answers:
+            progress = _progress(cloud, worker.job_id, progress)
+        worker = worker.model_copy(update={"silent": silent, "progress": progress})
+    return Appliance(
+        instance_id=instance["InstanceId"],
+        state=state,
+        since=since(state, instance["LaunchTime"], instance.get("StateTransitionReason", "")),
+        instance_type=instance["InstanceType"],
+        image_id=instance["ImageId"],
+        public_address=instance.get("PublicIpAddress") or None,
+        hold=_hold(tags.get(HOLD_TAG), now),
+        worker=worker,
+    )
+
+
+def since(state: str, launched: datetime, reason: str) -> datetime | None:
+    """When the instance entered its state: EC2 tells the start apart, and the stop in words."""
+    if state in {"pending", "running"}:
+        return launched
+    match = _REASON_TIME.search(reason)
+    return datetime.fromisoformat(match[1]).replace(tzinfo=UTC) if match else None
+
+
+def parse_heartbeat(text: str | None) -> Worker | None:
+    """None for no heartbeat and for one that cannot be read, as the autoscaler takes it."""
+    match = _HEARTBEAT.fullmatch(text or "")
+    moment = _moment(match["at"]) if match else None
+    if match is None or moment is None:
+        return None
+    percent = int(match["percent"]) if match["percent"] else None
+    return Worker(
+        heartbeat=moment, job_id=match["job"], progress=percent, crashed=bool(match["crashed"]), silent=False
+    )
+
+
+def _hold(text: str | None, now: datetime) -> HoldNow | None:
+    hold = parse_hold(text)
+    return HoldNow(by=hold.by, until=hold.until, active=hold.active_at(now)) if hold else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _progress(cloud: Connection, job_id: str, known: int | None) -> int | None:
+    """The row is written every few seconds, the heartbeat once a minute."""
+    try:
+        return find_job(cloud, job_id).progress
+    except (pymysql.MySQLError, OpsError):
+        return known
+
+
+def _oldest(cloud: Connection, now: datetime) -> float | None:
+    name = {"QueueName": cloud.foundation["QueueName"]}
+    metric = metrics.Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", name)
+    minute = timedelta(minutes=1)
+    points = metrics.read(cloud, metric, "Maximum", start=now - 10 * minute, end=now, period=minute)
+    return points[-1].value if points else None
+
+
+def _just_deployed(cloud: Connection, now: datetime) -> bool:
+    """Whether the autoscaler is too new to have run: its rule ticks within a minute or two."""
+    function = cloud.functions.get_function_configuration(FunctionName=cloud.autoscaler["FunctionName"])
+    return now - datetime.fromisoformat(function["LastModified"]) < _FIRST_TICK
+
+
+def read_decision(cloud: Connection, now: datetime) -> LastDecision | None:
+    """The autoscaler's last one of the last quarter of an hour, but for the trials of its versions."""
+    for event in reversed(read_events(cloud, now - _LOOK_BACK)):
+        trial = (event.fields.get("trigger"), event.fields.get("outcome")) == ("manual", "dry-run")
+        if event.source == "autoscaler" and "action" in event.fields and not trial:
+            return LastDecision(
+                time=event.time,
+                age_seconds=round((now - event.time).total_seconds(), 1),
+                action=event.fields["action"],
+                reason=event.fields.get("reason", ""),
+                outcome=event.fields.get("outcome"),
+            )
+    return None

@@ -1,0 +1,1 @@
+"""Releases of the worker: built, stored, wanted and rolled out."""

@@ -1,0 +1,118 @@
+"""One deploy at a time, from whichever machine: an object in the bucket that only one can create.
+
+S3 creates it only where there is none (`If-None-Match: *`), and replaces it only when nobody did in between
+(`If-Match`). A deploy that died leaves it behind; it is over after a while, and taken then.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, ValidationError
+
+from ops.aws.connection import Connection
+from ops.errors import OpsError
+
+Say = Callable[[str], None]
+LOCK_KEY = "scripts/deploy.lock"
+LASTS = timedelta(minutes=30)
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+_MISSING = {"NoSuchKey", "404"}
+
+
+class Holder(BaseModel):
+    """Who deploys."""
+
+    token: str
+    by: str
+    what: str
+    since: datetime
+    until: datetime
+
+
+@dataclass
+class DeployLock:
+    cloud: Connection
+    holder: Holder
+    etag: str
+
+    def renew(self) -> None:
+        """Between two machines: the next one gets the whole time. Raises OpsError when somebody took it."""
+        self.holder = self.holder.model_copy(update={"until": datetime.now(UTC) + LASTS})
+        etag = _put(self.cloud, self.holder, replaces=self.etag)
+        if etag is None:
+            raise OpsError("another deploy has taken over, because this one took too long: see `make versions`")
+        self.etag = etag
+
+
+@contextmanager
+def deploying(cloud: Connection, what: str, say: Say, now: datetime | None = None) -> Iterator[DeployLock]:
+    """Hold the lock. Raises OpsError, naming who deploys, since when and until when at most."""
+    lock = _take(cloud, what, say, now or datetime.now(UTC))
+    try:
+        yield lock
+    finally:
+        found = _read(cloud)
+        if found is not None and found[0] is not None and found[0].token == lock.holder.token:
+            cloud.s3.delete_object(Bucket=_bucket(cloud), Key=LOCK_KEY)
+
+
+def _take(cloud: Connection, what: str, say: Say, now: datetime) -> DeployLock:
+    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    holder = Holder(token=uuid.uuid4().hex, by=by, what=what, since=now, until=now + LASTS)
+    etag = _put(cloud, holder)
+    if etag is None:
+        found = _read(cloud)
+        if found is None:  # it was given back in this very moment
+            etag = _put(cloud, holder)
+        else:
+            other, there = found
+            if other is not None and now < other.until:
+                raise OpsError(
+                    f"{other.by} runs {other.what} since {other.since:%H:%M:%S} UTC: wait for its end;"
+                    f" if it died, this works again after {other.until:%H:%M:%S} UTC"
+                )
+            told = f"of {other.by} since {other.since:%Y-%m-%d %H:%M} UTC" if other else "that cannot be read"
+            say(f"a deploy {told} never ended: its lock is taken over")
+            etag = _put(cloud, holder, replaces=there)
+    if etag is None:
+        raise OpsError("another deploy began in this moment: try again after it")
+    return DeployLock(cloud, holder, etag)
+
+
+def _put(cloud: Connection, holder: Holder, replaces: str | None = None) -> str | None:
+    """Write it; its ETag, or None when another was quicker."""
+    body = holder.model_dump_json().encode()
+    bucket = _bucket(cloud)
+    try:
+        if replaces is None:
+            return cloud.s3.put_object(Bucket=bucket, Key=LOCK_KEY, Body=body, IfNoneMatch="*")["ETag"]
+        return cloud.s3.put_object(Bucket=bucket, Key=LOCK_KEY, Body=body, IfMatch=replaces)["ETag"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _TAKEN | _MISSING:
+            return None
+        raise
+
+
+def _read(cloud: Connection) -> tuple[Holder | None, str] | None:
+    """Who holds it and its ETag; None when nobody does."""
+    try:
+        found = cloud.s3.get_object(Bucket=_bucket(cloud), Key=LOCK_KEY)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            return None
+        raise
+    with suppress(ValidationError):
+        return Holder.model_validate_json(found["Body"].read()), found["ETag"]
+    return None, found["ETag"]
+
+
+def _bucket(cloud: Connection) -> str:
+    return cloud.foundation["BucketName"]

@@ -1,0 +1,23 @@
+"""Put a model into the bucket, from where appliances that lack it fetch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ops.aws.connection import Connection
+from whisper_processor.contracts import EngineName
+from whisper_processor.models import model_files, model_key
+
+
+def publish(
+    cloud: Connection, name: str, engine: EngineName, models_dir: Path, say: Callable[[str], None]
+) -> None:
+    """Upload a complete model; its marker goes last, so that what appliances see is whole. Safe to repeat.
+
+    Raises ModelError, naming the installed models, when it is not complete here.
+    """
+    for file in model_files(models_dir, engine, name):
+        say(f"{file.name}: {file.stat().st_size / 1e6:.0f} MB")
+        key = model_key(engine, name, file.name)
+        cloud.s3.upload_file(str(file), cloud.foundation["BucketName"], key)

@@ -1,0 +1,266 @@
+"""Bring what is wanted to the appliances: running ones one after the other, stopped ones at their next boot."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ops.aws import run_command
+from ops.aws.connection import ROLL_TAG, Connection, tags_of
+from ops.capacity.appliance import SERVICE
+from ops.errors import OpsError
+from ops.infrastructure import deploy
+from ops.releases import store
+from ops.releases.archive import BuiltRelease
+from ops.releases.lock import LASTS, DeployLock, deploying
+from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, Release, UpdateReport, UpdateResult
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+Say = Callable[[str], None]
+UPDATE = "/opt/whisper/proven/bin/update"
+_BOOT_SECONDS = 300.0
+_ONLINE_SECONDS = 300.0
+_UPDATE_SECONDS = 1500.0
+_COME_BACK_SECONDS = 60.0
+_POLL_SECONDS = 2.0
+_GOING_DOWN_SECONDS = 15.0
+_TELL_SECONDS = 10.0
+
+
+class Failed(OpsError):
+    """An appliance could not do it; it runs what it ran before."""
+
+
+class Stopped(Exception):
+    """The machine went down meanwhile: it is up to its next boot."""
+
+
+def deploy_processor(cloud: Connection, build: Callable[[], BuiltRelease], say: Say) -> None:
+    """Build, publish, wish for it, and bring it to all appliances. Raises OpsError at the first failure."""
+    store.read_wanted(cloud)
+    with deploying(cloud, "deploy-processor", say) as lock:
+        built = build()
+        store.publish(cloud, built, say)
+        bring(cloud, built.release, lock, say)
+        _prune(cloud, say)
+
+
+def rollback(cloud: Connection, asked: str, say: Say) -> None:
+    """To the named release, or to the one that was wanted before. Raises OpsError."""
+    with deploying(cloud, "rollback", say) as lock:
+        wanted = store.read_wanted(cloud)
+        name = asked or (wanted.previous if wanted else None)
+        if name is None:
+            raise OpsError("nothing was wanted before: name a release with VERSION=…, `make versions` lists them")
+        bring(cloud, store.find_release(store.published(cloud), name), lock, say)
+
+
+def bring(cloud: Connection, release: Release, lock: DeployLock, say: Say) -> None:
+    """Point at the release and install it wherever an appliance runs.
+
+    Raises OpsError at the first appliance that fails. A release that failed is not wanted any more: the stopped
+    appliances would meet the same at their next boot.
+    """
+    before = store.read_wanted(cloud)
+    store.set_wanted(cloud, release, before)
+    say(f"{release.name} is wanted" + (f", {before.release.name} was" if before else ""))
+    if store.on_processes(cloud):
+        say("LOCAL_MACHINE=process: the machines here run the checkout, nothing is installed on them;")
+        say("an appliance that installs releases is behind LOCAL_MACHINE=nspawn (`make rehearse-deploy`)")
+        return
+    try:
+        _in_turn(
+            cloud, lambda instance_id: _update(cloud, instance_id, say), f"installs {release.name}", lock, say
+        )
+    except Failed as error:
+        if before is None or before.release.name != release.name:
+            store.write_wanted(cloud, before)
+            says = f"{before.release.name} is wanted again" if before else "no release is wanted any more"
+            raise OpsError(f"{error}; {says}") from error
+        raise
+
+
+def deploy_config(cloud: Connection, wanted: Mapping[str, str], say: Say) -> None:
+    """Send the settings, and let the running appliances read them. Put the old ones back when a worker does not
+    come up with them. Raises OpsError; an invalid setting changes nothing at all."""
+    deploy.validate_settings(wanted)
+    with deploying(cloud, "deploy-config", say) as lock:
+        before = deploy.stored_settings(cloud)
+        deploy.deploy_config(cloud, wanted, say)
+        if deploy.stored_settings(cloud) == before:
+            say("the settings are as they were")
+            return
+
+        def restart(instance_id: str) -> None:
+            _restart(cloud, instance_id, say)
+
+        try:
+            _in_turn(cloud, restart, "reads them", lock, say)
+        except Failed as error:
+            deploy.deploy_config(cloud, before, say)
+            say("the settings from before are back")
+            _in_turn(cloud, restart, "reads them", lock, say)
+            raise OpsError(f"{error}; the settings from before are back") from error
+
+
+def _in_turn(cloud: Connection, act: Callable[[str], None], what: str, lock: DeployLock, say: Say) -> None:
+    """One after the other, stopping at the first that fails."""
+    found = cloud.instances()
+    if not found:
+        say("there is no appliance yet")
+    for instance in found:
+        instance_id = instance["InstanceId"]
+        if rolling := tags_of(instance).get(ROLL_TAG):
+            say(f"{instance_id} is left alone: `make roll` has it {rolling}")
+            continue
+        state: str = instance["State"]["Name"]
+        lock.renew()
+        if state == "pending":
+            say(f"{instance_id} is pending: waiting until it runs")
+            state = _wait_while_pending(cloud, instance_id)
+        if state != "running":
+            say(f"{instance_id} is {state}: it {what} at its next boot")
+            continue
+        try:
+            with _held(cloud, instance):
+                act(instance_id)
+        except Stopped:
+            say(f"{instance_id} stopped meanwhile: it {what} at its next boot")
+
+
+def _update(cloud: Connection, instance_id: str, say: Say) -> None:
+    report = _run(cloud, instance_id, "now", say)
+    if report.result is UpdateResult.UNCHANGED:
+        say(f"{instance_id}: {report.reason}")
+    elif report.result is UpdateResult.INSTALLED:
+        say(f"{instance_id} runs {report.current}, after {report.seconds:.0f} s")
+    else:
+        raise Failed(f"{instance_id}: {report.result}, {report.reason}; it runs {report.current}")
+
+
+def _restart(cloud: Connection, instance_id: str, say: Say) -> None:
+    if store.on_processes(cloud):
+        _restart_process(cloud, instance_id, say)
+        return
+    report = _run(cloud, instance_id, "restart", say)
+    if report.result is not UpdateResult.INSTALLED:
+        raise Failed(f"{instance_id}: the worker does not come up with these settings: {report.reason}")
+    say(f"{instance_id}: {report.reason}")
+
+
+def _restart_process(cloud: Connection, instance_id: str, say: Say) -> None:
+    """The checkout's processor has no check of its own: its first heartbeat says that it works."""
+    say(f"{instance_id}: the worker leaves its lesson, and starts anew")
+    run_command.wait_online(cloud, instance_id, _ONLINE_SECONDS)
+
+    def systemctl(verb: str) -> None:
+        watch = _watch(cloud, instance_id, say)
+        run_command.execute(cloud, instance_id, f"systemctl {verb} {SERVICE}", _UPDATE_SECONDS, watch)
+
+    systemctl("stop")
+    last = tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG)  # the old worker's last word
+    systemctl("start")
+    deadline = time.monotonic() + _COME_BACK_SECONDS
+    while time.monotonic() < deadline:
+        if tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG) != last:
+            say(f"{instance_id}: the worker runs with them")
+            return
+        time.sleep(_POLL_SECONDS)
+    raise Failed(f"{instance_id}: the worker does not come up with these settings: see `make logs`")
+
+
+def _run(cloud: Connection, instance_id: str, mode: str, say: Say) -> UpdateReport:
+    """Run the machine's own updater. Raises Failed when it gives no report, Stopped when the machine goes down."""
+    if not run_command.is_online(cloud, instance_id):
+        say(f"{instance_id}: waiting until SSM reaches it")
+    try:
+        run_command.wait_online(cloud, instance_id, _ONLINE_SECONDS)
+        say(f"{instance_id}: its updater is at work")
+        ended = run_command.execute(
+            cloud, instance_id, f"{UPDATE} {mode}", _UPDATE_SECONDS, _watch(cloud, instance_id, say)
+        )
+    except run_command.NotReachable as error:
+        _raise_if_it_goes_down(cloud, instance_id)
+        raise Failed(str(error)) from error
+    try:
+        return UpdateReport.model_validate_json(ended.stdout.strip())
+    except ValidationError as error:
+        _raise_if_it_goes_down(cloud, instance_id)
+        said = " ".join((ended.stderr or ended.stdout).split())[:300] or ended.status
+        if "not found" in said:
+            said = "its image has no updater: bake one that has (`make ami`) and launch from it"
+        raise Failed(f"{instance_id}: {said}") from error
+
+
+def _watch(cloud: Connection, instance_id: str, say: Say) -> Callable[[float], None]:
+    """Says that it goes on, and notices when the machine does not."""
+    told = 0.0
+
+    def watch(waited: float) -> None:
+        nonlocal told
+        if waited - told >= _TELL_SECONDS:
+            told = waited
+            _raise_if_stopped(cloud, instance_id)
+            say(f"{instance_id}: for {waited:.0f} s")
+
+    return watch
+
+
+@contextmanager
+def _held(cloud: Connection, instance: InstanceTypeDef) -> Iterator[None]:
+    """Neither worker nor autoscaler stops or restarts it meanwhile. A person's hold comes back afterwards."""
+    instance_id = instance["InstanceId"]
+    before = tags_of(instance).get(HOLD_TAG)
+    until = (datetime.now(UTC) + LASTS).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ours = f"by=deploy of {getpass.getuser()};until={until}"
+    cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": ours}])
+    try:
+        yield
+    finally:
+        now = tags_of(_look(cloud, instance_id)).get(HOLD_TAG)
+        if now == ours:  # else somebody has set a hold of their own since
+            if before is None:
+                cloud.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])
+            else:
+                cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": before}])
+
+
+def _wait_while_pending(cloud: Connection, instance_id: str) -> str:
+    deadline = time.monotonic() + _BOOT_SECONDS
+    while (state := _state(cloud, instance_id)) == "pending" and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return state
+
+
+def _raise_if_stopped(cloud: Connection, instance_id: str) -> None:
+    if _state(cloud, instance_id) != "running":
+        raise Stopped
+
+
+def _raise_if_it_goes_down(cloud: Connection, instance_id: str) -> None:
+    """A command that ends without its report may be the first sign of it."""
+    deadline = time.monotonic() + _GOING_DOWN_SECONDS
+    while time.monotonic() < deadline:
+        _raise_if_stopped(cloud, instance_id)
+        time.sleep(_POLL_SECONDS)
+
+
+def _state(cloud: Connection, instance_id: str) -> str:
+    return _look(cloud, instance_id)["State"]["Name"]
+
+
+def _look(cloud: Connection, instance_id: str) -> InstanceTypeDef:
+    return cloud.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+
+
+def _prune(cloud: Connection, say: Say) -> None:
+    running = {name for name in map(store.running_release, cloud.instances()) if name}
+    store.prune(cloud, cloud.settings.releases_kept, running, say)

@@ -1,0 +1,234 @@
+"""The releases in the bucket, and the pointer that says which of them every appliance should run."""
+
+from __future__ import annotations
+
+import getpass
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, ValidationError
+
+from ops.aws.connection import Connection, tags_of
+from ops.errors import OpsError
+from ops.releases.archive import BuiltRelease
+from ops.settings import Cloud
+from whisper_processor.contracts import (
+    PROCESSOR_TAG,
+    RELEASES_PREFIX,
+    WANTED_PARAMETER,
+    WHEELHOUSES_PREFIX,
+    Release,
+    Wanted,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+Say = Callable[[str], None]
+NOT_SAID = "not said yet"
+DESCRIPTION = "release.json"
+"""Beside each archive, written last: a release without it is not (yet) one."""
+_STEP_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Published:
+    release: Release
+    at: datetime
+
+
+class Runner(BaseModel):
+    """An appliance, and what it said it runs."""
+
+    instance_id: str
+    state: str
+
+
+class VersionRow(BaseModel):
+    name: str
+    published: datetime | None
+    """None for one that is on machines only, baked into their image."""
+    wanted: bool
+    previous: bool
+    """A rollback without a name goes here."""
+    on: list[Runner]
+
+
+class Versions(BaseModel):
+    wanted: str | None
+    set_by: str | None
+    set_at: datetime | None
+    releases: list[VersionRow]
+
+
+def publish(cloud: Connection, built: BuiltRelease, say: Say) -> None:
+    """Put the release into the bucket; its packages only where they are not there. Safe to repeat."""
+    release, bucket = built.release, cloud.foundation["BucketName"]
+    size = built.wheelhouse.path.stat().st_size
+    if size_of(cloud, bucket, release.wheelhouse.key) == size:
+        say(f"its packages are in the bucket: {release.wheelhouse.key}")
+    else:
+        say(f"uploading its packages, {size / 1e6:.0f} MB, once for all releases that stand on them")
+        cloud.s3.upload_file(
+            str(built.wheelhouse.path), bucket, release.wheelhouse.key, Callback=_every(_STEP_BYTES, size, say)
+        )
+    cloud.s3.upload_file(str(built.archive.path), bucket, release.archive.key)
+    description = f"{RELEASES_PREFIX}{release.name}/{DESCRIPTION}"
+    cloud.s3.put_object(Bucket=bucket, Key=description, Body=release.model_dump_json(indent=2).encode())
+    say(f"release {release.name} is in the bucket")
+
+
+def _every(step: int, total: int, say: Say) -> Callable[[int], None]:
+    sent = 0
+
+    counting = threading.Lock()  # parts are sent on threads of their own
+
+    def tell(count: int) -> None:
+        nonlocal sent
+        with counting:
+            if sent // step != (sent + count) // step:
+                say(f"  {(sent + count) / 1e6:.0f} of {total / 1e6:.0f} MB")
+            sent += count
+
+    return tell
+
+
+def published(cloud: Connection) -> list[Published]:
+    """What is in the bucket, the newest first; what cannot be read is left out."""
+    bucket = cloud.foundation["BucketName"]
+    found = []
+    for page in cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=RELEASES_PREFIX):
+        for entry in page.get("Contents", []):
+            if entry["Key"].endswith(f"/{DESCRIPTION}"):
+                text = cloud.s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+                try:
+                    found.append(Published(Release.model_validate_json(text), entry["LastModified"]))
+                except ValidationError:
+                    continue
+    return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def find_release(releases: Sequence[Published], asked: str) -> Release:
+    """By its name, or by its version when only one has it. Raises OpsError."""
+    matching = [one.release for one in releases if asked in {one.release.name, one.release.version}]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(release.name for release in matching)
+        raise OpsError(f"several releases have the version {asked}: name one of {names}")
+    there = ", ".join(one.release.name for one in releases) or "none"
+    raise OpsError(f"no release {asked} is in the bucket; there: {there}")
+
+
+def read_wanted(cloud: Connection) -> Wanted | None:
+    """The pointer. Raises OpsError for one that cannot be read."""
+    try:
+        text = cloud.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
+    except cloud.ssm.exceptions.ParameterNotFound:
+        return None
+    try:
+        return Wanted.model_validate_json(text)
+    except ValidationError as error:
+        raise OpsError(f"{WANTED_PARAMETER} cannot be read: run `make deploy-processor`") from error
+
+
+def set_wanted(cloud: Connection, release: Release, before: Wanted | None) -> Wanted:
+    """Point at the release; wishing for the same one again keeps what a rollback goes to."""
+    previous = None
+    if before is not None:
+        previous = before.previous if before.release.name == release.name else before.release.name
+    wanted = Wanted(release=release, set_by=getpass.getuser(), set_at=datetime.now(UTC), previous=previous)
+    write_wanted(cloud, wanted)
+    return wanted
+
+
+def write_wanted(cloud: Connection, wanted: Wanted | None) -> None:
+    if wanted is not None:
+        value = wanted.model_dump_json()
+        cloud.ssm.put_parameter(Name=WANTED_PARAMETER, Value=value, Type="String", Overwrite=True)
+        return
+    try:
+        cloud.ssm.delete_parameter(Name=WANTED_PARAMETER)
+    except cloud.ssm.exceptions.ParameterNotFound:
+        return
+
+
+def prune(cloud: Connection, kept: int, running: Collection[str], say: Say) -> None:
+    """Delete what nothing needs: not the wanted, the previous, those that machines run, nor the `kept` newest."""
+    bucket, wanted = cloud.foundation["BucketName"], read_wanted(cloud)
+    there = published(cloud)
+    used = {*running, *([wanted.release.name, wanted.previous] if wanted else [])}
+    gone = to_prune([one.release.name for one in there], used, kept)
+    for name in gone:
+        folder = f"{RELEASES_PREFIX}{name}/"
+        keys = [
+            folder + DESCRIPTION,
+            *(key for key in _keys(cloud, bucket, folder) if not key.endswith(DESCRIPTION)),
+        ]
+        for key in keys:
+            cloud.s3.delete_object(Bucket=bucket, Key=key)
+        say(f"old release {name} is deleted from the bucket")
+    needed = {one.release.wheelhouse.key for one in there if one.release.name not in gone}
+    needed |= {wanted.release.wheelhouse.key} if wanted else set()
+    for key in sorted(set(_keys(cloud, bucket, WHEELHOUSES_PREFIX)) - needed):
+        cloud.s3.delete_object(Bucket=bucket, Key=key)
+        say(f"{key}, which no release stands on, is deleted from the bucket")
+
+
+def to_prune(newest_first: Sequence[str], used: Collection[str | None], kept: int) -> list[str]:
+    """Those beyond the `kept` newest that nothing uses."""
+    return [name for name in newest_first[kept:] if name not in used]
+
+
+def running_release(instance: InstanceTypeDef) -> str | None:
+    """What its worker said at its last start."""
+    return tags_of(instance).get(PROCESSOR_TAG)
+
+
+def on_processes(cloud: Connection) -> bool:
+    """Whether the machines are processes of the checkout, on which nothing can be installed."""
+    return cloud.settings.cloud is Cloud.LOCAL and cloud.settings.local_machine == "process"
+
+
+def versions(cloud: Connection) -> Versions:
+    wanted, there = read_wanted(cloud), published(cloud)
+    on: dict[str, list[Runner]] = {}
+    for instance in cloud.instances():
+        runner = Runner(instance_id=instance["InstanceId"], state=instance["State"]["Name"])
+        on.setdefault(running_release(instance) or NOT_SAID, []).append(runner)
+    times = {one.release.name: one.at for one in there}
+    names = [*times, *sorted(set(on) - set(times))]
+    return Versions(
+        wanted=wanted.release.name if wanted else None,
+        set_by=wanted.set_by if wanted else None,
+        set_at=wanted.set_at if wanted else None,
+        releases=[
+            VersionRow(
+                name=name,
+                published=times.get(name),
+                wanted=wanted is not None and name == wanted.release.name,
+                previous=wanted is not None and name == wanted.previous,
+                on=on.get(name, []),
+            )
+            for name in names
+        ],
+    )
+
+
+def size_of(cloud: Connection, bucket: str, key: str) -> int | None:
+    """An object's size in bytes; None when there is none."""
+    try:
+        return cloud.s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
+            return None
+        raise
+
+
+def _keys(cloud: Connection, bucket: str, prefix: str) -> list[str]:
+    pages = cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]

@@ -1,0 +1,1 @@
+"""Recordings: decoding, and finding the speech in them."""

@@ -1,0 +1,1 @@
+"""AWS as the worker uses it: queue, bucket, instance, metrics."""

@@ -1,0 +1,1 @@
+"""What a transcription becomes: files for people and players, and one score."""

@@ -1,0 +1,1 @@
+"""Long scenarios against the real parts: chaos, deploys, and the planner against reality."""

@@ -1,0 +1,1 @@
+"""Releases on their way to a booted appliance, with everything that can go wrong."""

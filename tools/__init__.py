@@ -1,0 +1,1 @@
+"""Programs for the machine the project is worked on."""
