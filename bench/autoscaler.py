@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from bench.results import Ticks
 from bench.worker import Site
+from contracts.tags import HOLD_TAG
 from local.platform.cloud import CREDENTIALS
 from ops.autoscaler import release
 from ops.autoscaler.package import pack
@@ -19,7 +20,6 @@ from ops.capacity import appliance
 from ops.errors import OpsError
 from ops.infrastructure import deploy
 from ops.settings import REPOSITORY
-from whisper_processor.contracts import HOLD_TAG
 
 Say = Callable[[str], None]
 _SHORT_POLLS = {"POLL_WAIT_SECONDS": "1", "EMPTY_POLLS": "1"}

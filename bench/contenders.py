@@ -11,8 +11,8 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from bench.cost import Instructions
+from contracts.jobs import EngineName
 from ops.errors import OpsError
-from whisper_processor.contracts import EngineName
 from whisper_processor.engines.choice import resolve
 from whisper_processor.settings import Settings
 

@@ -10,8 +10,8 @@ from typing import Any
 from bench import compare
 from bench.contenders import REFERENCE, Family, parse
 from bench.results import Results, Run
+from contracts.jobs import EngineName
 from ops.errors import OpsError
-from whisper_processor.contracts import EngineName
 
 FILE = Path(__file__).with_name("measured.toml")
 _HEADER = """\

@@ -14,11 +14,11 @@ from bench.child import Answer, Request
 from bench.contenders import Contender, Family
 from bench.recordings import Recording
 from bench.results import Run
+from contracts.jobs import EngineName
 from ops.errors import OpsError
 from ops.settings import REPOSITORY
 from tools.bootstrap import BootstrapError, install_apart
 from whisper_processor import models
-from whisper_processor.contracts import EngineName
 
 Say = Callable[[str], None]
 BENCH_PYTHON = REPOSITORY / ".local" / "bench-venv" / "bin" / "python"

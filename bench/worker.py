@@ -24,12 +24,12 @@ from bench.accuracy import word_error_rate
 from bench.contenders import Contender
 from bench.recordings import Recording
 from bench.results import Jobs, Run
+from contracts.keys import Owner, audio_key
 from local.platform.cloud import CREDENTIALS, LocalCloud
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 from ops.infrastructure import deploy, migrate
 from ops.settings import REPOSITORY, Cloud, OpsSettings
-from whisper_processor.contracts import Owner, audio_key
 
 Say = Callable[[str], None]
 _OWNER = Owner(school_id=1, teacher_id=1)

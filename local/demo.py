@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from contracts.jobs import EngineName
+from contracts.keys import Owner
 from local.platform.cloud import LocalCloud
 from ops.__main__ import submit_with_progress, watch_with_progress
 from ops.autoscaler import release
@@ -20,7 +22,6 @@ from ops.lessons.timeline import Moment, timeline
 from ops.observability.cost import cost_usd, hourly_price
 from ops.settings import OpsSettings
 from whisper_processor import models
-from whisper_processor.contracts import EngineName, Owner
 
 # Three empty polls of 20 s each would be most of the demo.
 _SHORT_POLLS = {"POLL_WAIT_SECONDS": "2", "PROGRESS_SECONDS": "0.5"}

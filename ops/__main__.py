@@ -26,6 +26,9 @@ from botocore.exceptions import (
 )
 from pydantic import ValidationError
 
+from contracts.jobs import EngineName
+from contracts.keys import Owner
+from contracts.names import IMAGE_PARAMETER
 from ops.autoscaler import release as autoscaler_release
 from ops.aws import logs
 from ops.aws.connection import Connection
@@ -43,7 +46,6 @@ from ops.releases.archive import FOLDER, build_release
 from ops.releases.wheelhouse import build_wheelhouse
 from ops.settings import Cloud, OpsSettings
 from whisper_processor import models
-from whisper_processor.contracts import EngineName, Owner
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -154,7 +156,7 @@ def ami() -> None:
         screen.say(
             "machines made of it go back to the wanted one at their first boot, unless you `make deploy-processor`"
         )
-    screen.say(f"recorded in {images.IMAGE_PARAMETER}; `make deploy-infra` and `make launch` use it from now on")
+    screen.say(f"recorded in {IMAGE_PARAMETER}; `make deploy-infra` and `make launch` use it from now on")
     typer.echo(image_id)
 
 

@@ -8,17 +8,14 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.capacity import CapacityMode
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Cloud(StrEnum):
     LOCAL = "local"
     AWS = "aws"
-
-
-class CapacityMode(StrEnum):
-    INSTANCE = "instance"
-    FLEET = "fleet"
 
 
 class OpsSettings(BaseSettings):

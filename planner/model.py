@@ -18,8 +18,10 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from autoscaler.decision import Action, CapacityMode, Config, Decision, Group, Instance, Snapshot, decide
-from autoscaler.tags import Heartbeat, Mark
+from autoscaler.decision import Action, Config, Decision, Group, Instance, Snapshot, decide
+from autoscaler.tags import TrackedCondition
+from contracts.capacity import CapacityMode
+from contracts.heartbeat import Heartbeat
 from ops.errors import OpsError
 from planner.figures import Polling
 from planner.lesson_queue import LessonQueue, Letter
@@ -163,7 +165,7 @@ class _Machine:
         self.has_model = False
         self.wake: simpy.Event | None = None
         self.process: simpy.Process | None = None
-        self.mark: Mark | None = None
+        self.condition: TrackedCondition | None = None
 
     def receive(self, letter: Letter) -> None:
         """The queue's answer to the poll that is under way."""
@@ -257,7 +259,7 @@ class Simulation:
             if decision.desired is not None:
                 self._scale_out(decision.desired)
         elif self._machines:
-            self._machines[0].mark = decision.mark
+            self._machines[0].condition = decision.condition
             self._act(self._machines[0], decision)
 
     def _snapshot(self, *, upload: bool) -> Snapshot:
@@ -288,7 +290,7 @@ class Simulation:
             state=machine.state,
             launch_time=_moment(machine.launched),
             heartbeat=machine.heartbeat(self._env.now),
-            mark=machine.mark,
+            condition=machine.condition,
         )
 
     def _group(self) -> Group:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from autoscaler.decision import CapacityMode, Config
+from autoscaler.decision import Config
+from contracts.capacity import CapacityMode
 from planner.figures import AUTO, Figures
 from planner.model import Kind, Setup
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from autoscaler.instance_adapter import LIVE_STATES, Outcome, read_queue
-from autoscaler.metrics import NAMESPACE, UPLOAD_BYTES
 from autoscaler.model import Action, Config, Decision, Group, Snapshot
-from autoscaler.tags import GROUP_TAG, HEARTBEAT_TAG, HOLD_TAG, parse_heartbeat, parse_hold
+from contracts.heartbeat import is_silent, parse_heartbeat
+from contracts.hold import parse_hold
+from contracts.metrics import AUDIO_SECONDS, CRASH_LOOP, NAMESPACE, UPLOAD_BYTES
+from contracts.tags import GROUP_TAG, HEARTBEAT_TAG, HOLD_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,7 @@ _DESIRED = re.compile(r"changing the desired capacity from (\d+) to (\d+)")
 _LAUNCHING = "Launching a new EC2 instance"
 _ACTIVITIES = 30
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
-_MEASURED = ("AudioSeconds", UPLOAD_BYTES)
+_MEASURED = (AUDIO_SECONDS, UPLOAD_BYTES)
 _MOST_UNUSUAL = 4.0
 _IN_PROGRESS = "ScalingActivityInProgress"
 
@@ -43,7 +45,7 @@ class Measured:
     """To the minute; a machine's own tags go with it."""
 
 
-class Fleet:
+class GroupAdapter:
     def __init__(
         self,
         autoscaling: AutoScalingClient,
@@ -79,7 +81,9 @@ class Fleet:
             group=replace(
                 read_group(raw, instances, activities),
                 last_crash=measured.last_crash,
-                silent=tuple(sorted(i["InstanceId"] for i in instances if is_silent(i, now, self._config))),
+                silent=tuple(
+                    sorted(i["InstanceId"] for i in instances if is_silent_instance(i, now, self._config))
+                ),
             ),
             audio_minutes=None if minutes is None else snapshot.backlog * minutes,
         )
@@ -122,7 +126,7 @@ class Fleet:
             {name: _query(f"{name.lower()}_{kind.lower()}", name, kind, _HOUR) for name in _MEASURED}
             for kind in ("Sum", "SampleCount")
         )
-        queries = [*sums.values(), *counts.values(), _query("crashes", "CrashLoop", "Sum", _MINUTE)]
+        queries = [*sums.values(), *counts.values(), _query("crashes", CRASH_LOOP, "Sum", _MINUTE)]
         found: dict[str, dict[datetime, float]] = {}
         pages = self._cloudwatch.get_paginator("get_metric_data").paginate(
             MetricDataQueries=queries, StartTime=now - _DAY, EndTime=now + _MINUTE
@@ -141,7 +145,7 @@ class Fleet:
 
         return Measured(
             lesson_minutes=lesson_minutes(
-                audio_seconds=mean("AudioSeconds", now - _DAY),
+                audio_seconds=mean(AUDIO_SECONDS, now - _DAY),
                 bytes_a_day=mean(UPLOAD_BYTES, now - _DAY),
                 # The points are whole hours: the one under way, and the one before.
                 bytes_an_hour=mean(UPLOAD_BYTES, now - 2 * _HOUR),
@@ -203,13 +207,12 @@ def read_group(
     )
 
 
-def is_silent(instance: InstanceTypeDef, now: datetime, config: Config) -> bool:
+def is_silent_instance(instance: InstanceTypeDef, now: datetime, config: Config) -> bool:
     """Whether a machine that has had time to boot has not been heard of for longer than a worker may be silent."""
     if instance["State"]["Name"] != "running" or now - instance["LaunchTime"] <= config.boot_grace:
         return False
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-    heartbeat = parse_heartbeat(tags.get(HEARTBEAT_TAG))
-    return heartbeat is None or abs(now - heartbeat.at) > config.heartbeat_grace
+    return is_silent(parse_heartbeat(tags.get(HEARTBEAT_TAG)), now, config.heartbeat_grace)
 
 
 def _last_scale_out(activities: Sequence[ActivityTypeDef]) -> datetime | None:

@@ -11,7 +11,6 @@ from datetime import datetime
 from autoscaler.fleet_decision import decide_fleet
 from autoscaler.model import (
     Action,
-    CapacityMode,
     Config,
     Decision,
     Group,
@@ -21,7 +20,10 @@ from autoscaler.model import (
     say_hold,
     whole_minutes,
 )
-from autoscaler.tags import Condition, Heartbeat, Mark, format_time
+from autoscaler.tags import ConditionKind, TrackedCondition
+from contracts.capacity import CapacityMode
+from contracts.heartbeat import Heartbeat, is_silent
+from contracts.timestamps import format_time
 
 __all__ = [
     "Action",
@@ -46,11 +48,11 @@ def decide(snapshot: Snapshot, config: Config) -> Decision:
     if not instance.others:
         return decision
     note = f"{decision.reason} ({instance.others} older instance(s) with the same role tag ignored)"
-    return Decision(decision.action, note, decision.mark)
+    return Decision(decision.action, note, decision.condition)
 
 
 def _decide(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:  # noqa: PLR0911 - a row each
-    if instance.hold and instance.hold.active(snapshot.now):
+    if instance.hold and instance.hold.active_at(snapshot.now):
         return Decision(Action.NONE, say_hold(instance.hold))
     match instance.state:
         case "stopped" if snapshot.backlog and _crashed_lately(instance.heartbeat, snapshot.now, config):
@@ -75,20 +77,22 @@ def _decide(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
 
 
 def _stopping(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
-    mark = _mark_of_this_run(instance, Condition.STOPPING) or Mark(Condition.STOPPING, snapshot.now)
-    for_ = snapshot.now - mark.since
+    condition = _condition_of_this_run(instance, ConditionKind.STOPPING) or TrackedCondition(
+        ConditionKind.STOPPING, snapshot.now
+    )
+    for_ = snapshot.now - condition.since
     if for_ > config.stuck_stopping:
-        return Decision(Action.FORCE_STOP, f"stuck in stopping for {whole_minutes(for_)} min", mark)
-    return Decision(Action.NONE, "waiting: the instance is stopping", mark)
+        return Decision(Action.FORCE_STOP, f"stuck in stopping for {whole_minutes(for_)} min", condition)
+    return Decision(Action.NONE, "waiting: the instance is stopping", condition)
 
 
 def _working(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
     backlog = say_backlog(snapshot)
-    if _fresh(instance.heartbeat, snapshot.now, config):
+    if not is_silent(instance.heartbeat, snapshot.now, config.heartbeat_grace):
         crashed = instance.heartbeat is not None and instance.heartbeat.crashed
         state = "crashed in a loop, and its machine stops" if crashed else "is alive"
         return Decision(Action.NONE, f"the worker {state}, with {backlog}")
-    restarted = _mark_of_this_run(instance, Condition.RESTARTED)
+    restarted = _condition_of_this_run(instance, ConditionKind.RESTARTED)
     booted = restarted.since if restarted else instance.launch_time
     if snapshot.now - booted <= config.boot_grace:
         return Decision(Action.NONE, f"booting, with {backlog}", restarted)
@@ -97,34 +101,31 @@ def _working(snapshot: Snapshot, instance: Instance, config: Config) -> Decision
     return Decision(
         Action.RESTART,
         f"{backlog}, and the worker is silent ({silence}); restart {times} in a row",
-        Mark(Condition.RESTARTED, snapshot.now, times),
+        TrackedCondition(ConditionKind.RESTARTED, snapshot.now, times),
     )
 
 
 def _idle(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
     heartbeat = instance.heartbeat
-    if heartbeat and heartbeat.job and _fresh(heartbeat, snapshot.now, config):
+    if heartbeat and heartbeat.job and not is_silent(heartbeat, snapshot.now, config.heartbeat_grace):
         return Decision(Action.NONE, f"the queue is empty, but the worker is busy with {heartbeat.job}")
-    seen = _mark_of_this_run(instance, Condition.IDLE)
+    seen = _condition_of_this_run(instance, ConditionKind.IDLE)
     ticks = seen.ticks + 1 if seen else 1
-    mark = Mark(Condition.IDLE, seen.since if seen else snapshot.now, ticks)
+    condition = TrackedCondition(ConditionKind.IDLE, seen.since if seen else snapshot.now, ticks)
     uptime = snapshot.now - instance.launch_time
     if ticks >= config.idle_ticks and uptime >= config.min_uptime:
-        return Decision(Action.STOP, f"idle for {ticks} ticks in a row, up {whole_minutes(uptime)} min", mark)
-    return Decision(Action.NONE, f"idle, tick {ticks} of {config.idle_ticks}", mark)
+        return Decision(Action.STOP, f"idle for {ticks} ticks in a row, up {whole_minutes(uptime)} min", condition)
+    return Decision(Action.NONE, f"idle, tick {ticks} of {config.idle_ticks}", condition)
 
 
-def _mark_of_this_run(instance: Instance, condition: Condition) -> Mark | None:
-    """The mark, unless it tells of another condition or of a run before the last start."""
-    mark = instance.mark
-    started = instance.launch_time.replace(microsecond=0)  # marks keep whole seconds
-    return mark if mark and mark.condition is condition and mark.since >= started else None
+def _condition_of_this_run(instance: Instance, kind: ConditionKind) -> TrackedCondition | None:
+    """What was remembered, unless it is of another kind or from before the last start."""
+    condition = instance.condition
+    started = instance.launch_time.replace(microsecond=0)  # the tag keeps whole seconds
+    if condition is None or condition.kind is not kind or condition.since < started:
+        return None
+    return condition
 
 
 def _crashed_lately(heartbeat: Heartbeat | None, now: datetime, config: Config) -> bool:
     return heartbeat is not None and heartbeat.crashed and abs(now - heartbeat.at) <= config.crash_pause
-
-
-def _fresh(heartbeat: Heartbeat | None, now: datetime, config: Config) -> bool:
-    """A heartbeat far in the future is no better than an old one: it would stay fresh for ever."""
-    return heartbeat is not None and abs(now - heartbeat.at) <= config.heartbeat_grace

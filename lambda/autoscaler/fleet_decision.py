@@ -10,7 +10,7 @@ import math
 from datetime import datetime, timedelta
 
 from autoscaler.model import Action, Config, Decision, Group, Snapshot, say_backlog, say_hold, whole_minutes
-from autoscaler.tags import format_time
+from contracts.timestamps import format_time
 
 _SHORTEST_WORK = timedelta(minutes=1)
 
@@ -20,7 +20,7 @@ def decide_fleet(snapshot: Snapshot, config: Config) -> Decision:
     group = snapshot.group
     if group is None:
         return Decision(Action.ALARM, "there is no Auto Scaling group")
-    if group.hold and group.hold.active(snapshot.now):
+    if group.hold and group.hold.active_at(snapshot.now):
         return Decision(Action.NONE, say_hold(group.hold))
     if not snapshot.backlog:
         return Decision(Action.NONE, f"nothing to do; {_say_group(group)}; each worker leaves by itself", needed=0)

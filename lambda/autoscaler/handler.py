@@ -14,11 +14,15 @@ from urllib.parse import unquote_plus
 import boto3
 from botocore.config import Config as ClientConfig
 
-from autoscaler.asg_adapter import Fleet
-from autoscaler.decision import CapacityMode, Config, Decision, Group, Instance, Snapshot, decide
-from autoscaler.instance_adapter import Cloud, Outcome
+from autoscaler.asg_adapter import GroupAdapter
+from autoscaler.decision import Config, Decision, Group, Instance, Snapshot, decide
+from autoscaler.instance_adapter import InstanceAdapter, Outcome
 from autoscaler.metrics import metrics_line
-from autoscaler.tags import format_heartbeat, format_hold, format_mark, format_time
+from autoscaler.tags import format_condition
+from contracts.capacity import CapacityMode
+from contracts.heartbeat import format_heartbeat
+from contracts.hold import format_hold
+from contracts.timestamps import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,10 +111,12 @@ def connect(settings: Settings) -> Sight:
     ec2 = boto3.client("ec2", config=_CLIENT_CONFIG)
     sqs = boto3.client("sqs", config=_CLIENT_CONFIG)
     if settings.config.capacity_mode is CapacityMode.INSTANCE:
-        return Cloud(ec2, sqs, settings.queue_url)
+        return InstanceAdapter(ec2, sqs, settings.queue_url)
     autoscaling = boto3.client("autoscaling", config=_CLIENT_CONFIG)
     cloudwatch = boto3.client("cloudwatch", config=_CLIENT_CONFIG)
-    return Fleet(autoscaling, ec2, sqs, cloudwatch, settings.queue_url, settings.group_name, settings.config)
+    return GroupAdapter(
+        autoscaling, ec2, sqs, cloudwatch, settings.queue_url, settings.group_name, settings.config
+    )
 
 
 def tick(
@@ -182,7 +188,7 @@ def _tick_line(trigger: Trigger, snapshot: Snapshot, decision: Decision, outcome
         },
         "action": decision.action,
         "reason": decision.reason,
-        "mark": decision.mark and format_mark(decision.mark),
+        "mark": decision.condition and format_condition(decision.condition),
         **({"desired": decision.desired} if decision.desired is not None else {}),
         "outcome": outcome,
     }
@@ -195,7 +201,7 @@ def _say_instance(instance: Instance) -> dict[str, Any]:
         "launchTime": format_time(instance.launch_time),
         "hold": instance.hold and format_hold(instance.hold),
         "heartbeat": instance.heartbeat and format_heartbeat(instance.heartbeat),
-        "mark": instance.mark and format_mark(instance.mark),
+        "mark": instance.condition and format_condition(instance.condition),
         "others": instance.others,
     }
 

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from autoscaler.model import Action, Decision, Instance, Snapshot
-from autoscaler.tags import (
+from autoscaler.tags import format_condition, parse_condition
+from contracts.heartbeat import parse_heartbeat
+from contracts.hold import parse_hold
+from contracts.tags import (
+    AUTOSCALER_TAG,
     GROUP_TAG,
     HEARTBEAT_TAG,
     HOLD_TAG,
-    MARK_TAG,
+    REPLACEMENT_TAG,
     ROLE_PROCESSOR,
     ROLE_TAG,
-    ROLL_TAG,
-    format_mark,
-    parse_heartbeat,
-    parse_hold,
-    parse_mark,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ _NAMED_ERRORS = {
 }
 
 
-class Cloud:
+class InstanceAdapter:
     def __init__(self, ec2: EC2Client, sqs: SQSClient, queue_url: str) -> None:
         self._ec2 = ec2
         self._sqs = sqs
@@ -66,7 +65,7 @@ class Cloud:
         instance = snapshot.instance
         if instance is None:
             return Outcome.NONE  # the alarm is raised by the metric
-        # The mark first: a reboot that is not remembered would be repeated every minute.
+        # First the tag: a reboot that is not remembered would be repeated every minute.
         self._remember(instance, decision)
         return self._carry_out(decision.action, instance.id)
 
@@ -79,20 +78,20 @@ class Cloud:
         )["Reservations"]
         instances = [each for reservation in reservations for each in reservation["Instances"]]
         # Neither what a roll-out has on trial, nor a fleet's machines, should there still be some.
-        found = [_read_instance(each) for each in instances if not {ROLL_TAG, GROUP_TAG} & set(_tags(each))]
+        found = [_read_instance(each) for each in instances if not {REPLACEMENT_TAG, GROUP_TAG} & set(_tags(each))]
         if not found:
             return None
         newest = max(found, key=lambda instance: (instance.launch_time, instance.id))
         return replace(newest, others=len(found) - 1)
 
     def _remember(self, instance: Instance, decision: Decision) -> None:
-        if decision.mark == instance.mark:
+        if decision.condition == instance.condition:
             return
-        if decision.mark:
-            value = format_mark(decision.mark)
-            self._ec2.create_tags(Resources=[instance.id], Tags=[{"Key": MARK_TAG, "Value": value}])
+        if decision.condition:
+            value = format_condition(decision.condition)
+            self._ec2.create_tags(Resources=[instance.id], Tags=[{"Key": AUTOSCALER_TAG, "Value": value}])
         else:
-            self._ec2.delete_tags(Resources=[instance.id], Tags=[{"Key": MARK_TAG}])
+            self._ec2.delete_tags(Resources=[instance.id], Tags=[{"Key": AUTOSCALER_TAG}])
 
     def _carry_out(self, action: Action, instance_id: str) -> Outcome:
         ids = [instance_id]
@@ -137,5 +136,5 @@ def _read_instance(raw: InstanceTypeDef) -> Instance:
         launch_time=raw["LaunchTime"],
         hold=parse_hold(tags.get(HOLD_TAG)),
         heartbeat=parse_heartbeat(tags.get(HEARTBEAT_TAG)),
-        mark=parse_mark(tags.get(MARK_TAG)),
+        condition=parse_condition(tags.get(AUTOSCALER_TAG)),
     )

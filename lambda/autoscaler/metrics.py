@@ -10,10 +10,9 @@ from typing import Any
 
 from autoscaler.instance_adapter import Outcome
 from autoscaler.model import Action, Decision, Group, Snapshot
+from contracts.metrics import INSTANCE_RUNNING, NAMESPACE, UPLOAD_BYTES
 
-NAMESPACE = "ClassReflect/Whisper"
-UPLOAD_BYTES = "UploadBytes"
-_ALWAYS = "InstanceRunning"
+_ALWAYS = INSTANCE_RUNNING
 
 
 def metrics_line(

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from autoscaler.tags import Heartbeat, Hold, Mark, format_time
-
-
-class CapacityMode(StrEnum):
-    INSTANCE = "instance"
-    """One machine, started and stopped."""
-    FLEET = "fleet"
-    """An EC2 Auto Scaling group: the autoscaler adds machines, and each leaves by itself."""
+from autoscaler.tags import TrackedCondition
+from contracts.capacity import CapacityMode
+from contracts.heartbeat import SILENT_AFTER, Heartbeat
+from contracts.hold import Hold
+from contracts.timestamps import format_time
 
 
 class Action(StrEnum):
@@ -30,7 +27,7 @@ class Action(StrEnum):
 class Config:
     idle_ticks: int = 5
     min_uptime: timedelta = timedelta(minutes=3)
-    heartbeat_grace: timedelta = timedelta(minutes=5)
+    heartbeat_grace: timedelta = SILENT_AFTER
     boot_grace: timedelta = timedelta(minutes=5)
     stuck_stopping: timedelta = timedelta(minutes=10)
     crash_pause: timedelta = timedelta(minutes=30)
@@ -58,7 +55,7 @@ class Instance:
     """EC2 renews it at each start, not at a reboot."""
     hold: Hold | None = None
     heartbeat: Heartbeat | None = None
-    mark: Mark | None = None
+    condition: TrackedCondition | None = None
     others: int = 0
     """How many older instances carry the same role tag."""
 
@@ -115,8 +112,8 @@ class Snapshot:
 class Decision:
     action: Action
     reason: str
-    mark: Mark | None = None
-    """What the instance's mark should say from now on; None: no mark."""
+    condition: TrackedCondition | None = None
+    """What the instance's tag should say from now on; None: no tag."""
     desired: int | None = None
     """Scaling out: the group's new desired capacity, always above the present one."""
     needed: int | None = None

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import boto3
 
+from contracts.names import DATABASE_SECRET
 from local import machines
 from local.errors import LocalError
 from local.machines.nspawn import sweep_all
 from local.platform.mariadb import MariaDB
 from local.platform.processes import Service
-from whisper_processor.contracts import DATABASE_SECRET
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from whisper_processor.contracts import PROCESSOR_LOG_GROUP
+from contracts.names import PROCESSOR_LOG_GROUP
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from contracts.tags import GROUP_TAG, ROLE_PROCESSOR, ROLE_TAG
 from local import machines
 from local.errors import LocalError
 from local.machines.base import Blueprint, Boot, Machine
 from local.machines.imds import Identity, role_credentials
 from local.platform.channel import ChannelError, ChannelServer, Message
 from local.platform.logs import LogShipper
-from whisper_processor.contracts import GROUP_TAG, ROLE_PROCESSOR, ROLE_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient

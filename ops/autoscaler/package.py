@@ -7,25 +7,27 @@ import io
 import zipfile
 from pathlib import Path
 
+from contracts.keys import AUTOSCALER_PREFIX
 from ops.settings import REPOSITORY
 
-PREFIX = "scripts/autoscaler-"
 AUTOSCALER = REPOSITORY / "lambda" / "autoscaler"
+CONTRACTS = REPOSITORY / "contracts"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: no clock in the bytes
 
 
-def pack(package: Path = AUTOSCALER) -> bytes:
-    """A zip of the package's Python files, sorted, with fixed times and modes."""
+def pack(autoscaler: Path = AUTOSCALER) -> bytes:
+    """A zip of the function's package and the contracts: Python files, sorted, with fixed times and modes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(package.rglob("*.py")):
-            entry = zipfile.ZipInfo(path.relative_to(package.parent).as_posix(), _EPOCH)
-            entry.external_attr = 0o644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, path.read_bytes())
+        for package in (autoscaler, CONTRACTS):
+            for path in sorted(package.rglob("*.py")):
+                entry = zipfile.ZipInfo(path.relative_to(package.parent).as_posix(), _EPOCH)
+                entry.external_attr = 0o644 << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
     return buffer.getvalue()
 
 
 def key_of(archive: bytes) -> str:
     """Named by its content, so that CloudFormation sees a change exactly when there is one."""
-    return f"{PREFIX}{hashlib.sha256(archive).hexdigest()[:16]}.zip"
+    return f"{AUTOSCALER_PREFIX}{hashlib.sha256(archive).hexdigest()[:16]}.zip"

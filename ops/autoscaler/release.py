@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ops.autoscaler.package import PREFIX, key_of, pack
+from contracts.keys import AUDIO_PREFIX, AUTOSCALER_PREFIX
+from ops.autoscaler.package import key_of, pack
 from ops.aws.connection import Connection
 from ops.aws.stacks import change_parameters, deploy_stack
 from ops.capacity import fleet
@@ -20,7 +21,6 @@ from ops.errors import OpsError
 from ops.images.bake import git_revision
 from ops.observability.cost import hourly_price
 from ops.settings import REPOSITORY, Cloud
-from whisper_processor.contracts import AUDIO_PREFIX
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import LambdaFunctionConfigurationTypeDef, NotificationConfigurationTypeDef
@@ -219,7 +219,7 @@ def _prune(cloud: Connection, function: str, live: Version, key: str, say: Say) 
         cloud.functions.delete_function(FunctionName=function, Qualifier=str(number))
         say(f"version {number} of the autoscaler is deleted, {KEPT} newer ones stay")
     bucket = cloud.foundation["BucketName"]
-    pages = cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX)
+    pages = cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=AUTOSCALER_PREFIX)
     archives = sorted((o for page in pages for o in page.get("Contents", [])), key=lambda o: o["LastModified"])
     for archive in archives[:-KEPT]:
         if archive["Key"] != key:

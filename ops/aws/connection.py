@@ -13,9 +13,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from pymysql.cursors import DictCursor
 
+from contracts.capacity import CapacityMode
+from contracts.names import DATABASE_SECRET
+from contracts.tags import GROUP_TAG, REPLACEMENT_TAG, ROLE_PROCESSOR, ROLE_TAG
 from ops.errors import OpsError
-from ops.settings import CapacityMode, Cloud, OpsSettings
-from whisper_processor.contracts import DATABASE_SECRET, GROUP_TAG, ROLE_PROCESSOR, ROLE_TAG
+from ops.settings import Cloud, OpsSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 
-ROLL_TAG = "classreflect:roll"
 """On an instance that a roll-out has on trial, or that leaves after it; the autoscaler takes no notice of it."""
 
 
@@ -145,7 +146,7 @@ class Connection:
         return [
             instance
             for instance in self.instances()
-            if in_group(instance) is fleet and ROLL_TAG not in tags_of(instance)
+            if in_group(instance) is fleet and REPLACEMENT_TAG not in tags_of(instance)
         ]
 
     def other_machines(self) -> list[InstanceTypeDef]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from contracts.names import PROCESSOR_LOG_GROUP
 from ops.aws.connection import Connection
-from whisper_processor.contracts import PROCESSOR_LOG_GROUP
 
 
 @dataclass(frozen=True)

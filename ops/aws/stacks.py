@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, WaiterError
 
+from contracts.tags import STACK_TAG
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 
@@ -27,7 +28,7 @@ def deploy_stack(
         "TemplateBody": template.read_text(),
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
-        "Tags": [{"Key": "classreflect:stack", "Value": name}],
+        "Tags": [{"Key": STACK_TAG, "Value": name}],
     }
     status = _status(cloud, name)
     if status == "ROLLBACK_COMPLETE":  # its creation failed; such a stack can only be deleted

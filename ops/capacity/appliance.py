@@ -11,19 +11,21 @@ from datetime import timedelta
 
 from botocore.exceptions import ClientError
 
+from contracts.hold import format_hold
+from contracts.names import SERVICE
+from contracts.tags import HOLD_TAG
+from contracts.timestamps import format_time
 from ops.aws import run_command
 from ops.aws.connection import Connection
-from ops.capacity.holds import hold_until
+from ops.capacity.holds import hold_from_now
 from ops.errors import OpsError
 from ops.settings import REPOSITORY, Cloud
-from whisper_processor.contracts import HOLD_TAG
 
 Say = Callable[[str], None]
 _POLL_SECONDS = 1.0
 _STATE_SECONDS = 600.0
 _DRAIN_SECONDS = 240.0  # the longest DRAIN_SECONDS that makes sense under Spot, twice
 _ONLINE_SECONDS = 120.0
-SERVICE = "whisper-processor"
 
 
 def start(cloud: Connection, hold_for: timedelta, say: Say) -> None:
@@ -59,7 +61,8 @@ def drain(cloud: Connection, instance_id: str, say: Say) -> bool:
 
 def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
     """Keep the autoscaler from acting until then."""
-    value, until = hold_until(duration)
+    hold = hold_from_now(duration)
+    value, until = format_hold(hold), hold.until and format_time(hold.until)
     instance_id = cloud.instance()["InstanceId"]
     cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": value}])
     say(f"the autoscaler leaves {instance_id} alone until {until}; `make release` ends that")

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from contracts.capacity import CapacityMode
+from contracts.hold import format_hold
+from contracts.names import DRAIN_HOOK_SECONDS
+from contracts.tags import HOLD_TAG
+from contracts.timestamps import format_time
 from ops.aws.connection import Connection
 from ops.aws.stacks import delete_stack, deploy_stack
-from ops.capacity.holds import hold_until
+from ops.capacity.holds import hold_from_now
 from ops.errors import OpsError
-from ops.settings import REPOSITORY, CapacityMode
-from whisper_processor.contracts import DRAIN_HOOK_SECONDS, HOLD_TAG
+from ops.settings import REPOSITORY
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef, InstanceTypeDef
@@ -114,7 +118,8 @@ def stop(cloud: Connection, hold_for: timedelta, say: Say) -> None:
 
 def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
     """Keep the autoscaler from adding machines, and workers from leaving an empty queue, until then."""
-    value, until = hold_until(duration)
+    hold = hold_from_now(duration)
+    value, until = format_hold(hold), hold.until and format_time(hold.until)
     name = _name(cloud)
     cloud.autoscaling.create_or_update_tags(
         Tags=[

@@ -1,14 +1,14 @@
-"""What a hold tag says: who keeps the autoscaler's hands off, and until when."""
+"""The holds that operators and deploys set."""
 
 from __future__ import annotations
 
 import getpass
 from datetime import UTC, datetime, timedelta
 
-_TAG_VALUE_LENGTH = 256
+from contracts.hold import Hold
 
 
-def hold_until(duration: timedelta) -> tuple[str, str]:
-    """The tag's value for a hold from now on, and when it ends, for people."""
-    until = (datetime.now(UTC) + duration).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"by={getpass.getuser()};until={until}"[-_TAG_VALUE_LENGTH:], until
+def hold_from_now(duration: timedelta, why: str = "") -> Hold:
+    """A hold by whoever runs this program; `why` says what they do, e.g. "deploy"."""
+    by = f"{why} of {getpass.getuser()}" if why else getpass.getuser()
+    return Hold(by, datetime.now(UTC).replace(microsecond=0) + duration)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from contracts.capacity import CapacityMode
 from ops.aws.connection import Connection
 from ops.capacity import appliance, fleet, replacement
 from ops.infrastructure import deploy
-from ops.settings import CapacityMode
 
 Say = Callable[[str], None]
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from ops.aws.connection import ROLL_TAG, Connection, in_group, tags_of
+from contracts.heartbeat import Heartbeat, is_silent, parse_heartbeat
+from contracts.hold import parse_hold
+from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, REPLACEMENT_TAG
+from ops.aws.connection import Connection, in_group, tags_of
 from ops.aws.logs import read_events
 from ops.capacity import appliance
 from ops.errors import OpsError
 from ops.images import bake
 from ops.infrastructure import deploy
-from ops.observability.status import Worker, parse_heartbeat
-from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, parse_hold
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -31,7 +32,6 @@ Say = Callable[[str], None]
 _POLL_SECONDS = 1.0
 _TELL_SECONDS = 15.0
 _LISTED_SECONDS = 120.0
-_SILENT = timedelta(minutes=5)
 _GONE = {"shutting-down", "terminated"}
 
 
@@ -156,7 +156,7 @@ def roll(cloud: Connection, say: Say, patience: Patience | None = None) -> None:
                     _let_go(cloud, member.id, patience, say)
             case Launch():
                 _refuse_under_hold(cloud)
-                new_id = deploy.run_appliance(cloud, {ROLL_TAG: Part.TRIAL})
+                new_id = deploy.run_appliance(cloud, {REPLACEMENT_TAG: Part.TRIAL})
                 say(f"{new_id} is launched, {wanted}, on trial")
                 _wait_until_listed(cloud, new_id)
             case Prove(new, old):
@@ -165,7 +165,7 @@ def roll(cloud: Connection, say: Say, patience: Patience | None = None) -> None:
             case Retire(leaving, current):
                 deploy.watch_status_checks(cloud, current.id)
                 for member in leaving:
-                    _tag(cloud, member.id, ROLL_TAG, Part.LEAVING)
+                    _tag(cloud, member.id, REPLACEMENT_TAG, Part.LEAVING)
                     _let_go(cloud, member.id, patience, say)
 
 
@@ -188,7 +188,7 @@ def _members(cloud: Connection) -> list[Member]:
             instance["InstanceId"],
             Model(instance["ImageId"], instance["InstanceType"]),
             instance["LaunchTime"],
-            tags_of(instance).get(ROLL_TAG),
+            tags_of(instance).get(REPLACEMENT_TAG),
         )
         for instance in cloud.instances()
         if not in_group(instance)
@@ -237,15 +237,15 @@ def _proof(cloud: Connection, new: Member, found: InstanceTypeDef | None) -> str
     state = found["State"]["Name"]
     if state in _GONE:
         raise TrialFailed(f"EC2 ended it ({found.get('StateReason', {}).get('Message', 'no reason given')})")
-    worker = _heartbeat(found)
-    if worker is None or worker.heartbeat < new.launched.replace(microsecond=0):
+    heartbeat = _heartbeat(found)
+    if heartbeat is None or heartbeat.at < new.launched.replace(microsecond=0):
         if state == "stopped":
             raise TrialFailed("it stopped without a sign of life")
         return ""
-    if worker.crashed:
+    if heartbeat.crashed:
         raise TrialFailed("its worker crashed in a loop, see `make logs MINUTES=60`")
-    if worker.job_id:
-        return f"it has taken job {worker.job_id}"
+    if heartbeat.job:
+        return f"it has taken job {heartbeat.job}"
     if state in {"stopping", "stopped"}:
         return "it found the queue empty and stopped itself"
     # Alive is not enough: a worker that SQS refuses is that too.
@@ -265,9 +265,9 @@ def _hand_over(cloud: Connection, new: Member, old: Sequence[Member], say: Say) 
         hold = parse_hold(text)
         if text and hold and hold.active_at(now):
             _tag(cloud, new.id, HOLD_TAG, text)
-    cloud.ec2.delete_tags(Resources=[new.id], Tags=[{"Key": ROLL_TAG}])
+    cloud.ec2.delete_tags(Resources=[new.id], Tags=[{"Key": REPLACEMENT_TAG}])
     for member in old:
-        _tag(cloud, member.id, ROLL_TAG, Part.LEAVING)
+        _tag(cloud, member.id, REPLACEMENT_TAG, Part.LEAVING)
     deploy.watch_status_checks(cloud, new.id)
     say(f"{new.id} is the appliance from now on; its status checks raise the alarm")
 
@@ -280,9 +280,9 @@ def _let_go(cloud: Connection, instance_id: str, patience: Patience, say: Say) -
         found = _look(cloud, instance_id)
         if found is None or found["State"]["Name"] in _GONE:
             return
-        worker = _heartbeat(found)
-        silent = worker is None or datetime.now(UTC) - worker.heartbeat > _SILENT
-        job = None if worker is None or silent else worker.job_id
+        heartbeat = _heartbeat(found)
+        silent = is_silent(heartbeat, datetime.now(UTC))
+        job = None if heartbeat is None or silent else heartbeat.job
         at_first = at_first or job
         match found["State"]["Name"]:
             case "stopped":
@@ -316,7 +316,7 @@ def _look(cloud: Connection, instance_id: str) -> InstanceTypeDef | None:
     return next((i for group in answer["Reservations"] for i in group["Instances"]), None)
 
 
-def _heartbeat(found: InstanceTypeDef) -> Worker | None:
+def _heartbeat(found: InstanceTypeDef) -> Heartbeat | None:
     return parse_heartbeat(tags_of(found).get(HEARTBEAT_TAG))
 
 

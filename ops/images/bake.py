@@ -20,13 +20,14 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from contracts.jobs import EngineName
+from contracts.names import IMAGE_PARAMETER
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 from ops.releases.archive import FOLDER, BuiltRelease, build_release
 from ops.releases.wheelhouse import Artefact, build_updater_wheelhouse, build_wheelhouse
 from ops.settings import REPOSITORY, Cloud, OpsSettings
 from whisper_processor import models
-from whisper_processor.contracts import EngineName
 from whisper_processor.models.catalogue import MARKER
 
 Say = Callable[[str], None]
@@ -35,8 +36,6 @@ ANSIBLE = REPOSITORY / "ansible"
 IMAGE_VENV = REPOSITORY / ".local" / "image-venv" / "bin"
 WORK = REPOSITORY / ".local" / "image"
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
-IMAGE_PARAMETER = "/classreflect/whisper/image-id"
-"""Where `make ami` records what it baked and `make deploy-infra` and `make launch` read it."""
 PLACEHOLDER = "ami-0123456789abcdef0"
 """The local cloud's machine that is a process has no image."""
 _MODEL = "base"

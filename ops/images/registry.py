@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from contracts.names import IMAGE_PARAMETER
+from contracts.tags import IMAGE_PROCESSOR_TAG, IMAGE_REVISION_TAG, ROLE_TAG
 from ops.aws.connection import Connection, tags_of
-from ops.images.bake import IMAGE_PARAMETER
-from whisper_processor.contracts import ROLE_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef, LaunchTemplateSpecificationTypeDef
@@ -115,8 +115,8 @@ def _image(raw: ImageTypeDef, references: Collection[str]) -> Image:
         id=raw["ImageId"],
         name=raw.get("Name", ""),
         created=datetime.fromisoformat(raw["CreationDate"]),
-        processor=tags.get("classreflect:processor-version", "?"),
-        revision=tags.get("classreflect:git-revision", "?"),
+        processor=tags.get(IMAGE_PROCESSOR_TAG, "?"),
+        revision=tags.get(IMAGE_REVISION_TAG, "?"),
         snapshots=[disk["SnapshotId"] for disk in disks if disk.get("SnapshotId")],
         references=sorted(references),
     )

@@ -9,13 +9,15 @@ from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from contracts.capacity import CapacityMode
+from contracts.names import PARAMETER_PREFIX
+from contracts.tags import LAUNCHED_BY_TAG, ROLE_PROCESSOR, ROLE_TAG
 from ops.aws.connection import Connection
 from ops.aws.stacks import deploy_stack
 from ops.capacity import fleet
 from ops.errors import OpsError
 from ops.images import bake
-from ops.settings import REPOSITORY, CapacityMode
-from whisper_processor.contracts import PARAMETER_PREFIX, ROLE_PROCESSOR, ROLE_TAG
+from ops.settings import REPOSITORY
 from whisper_processor.settings import Settings
 
 Say = Callable[[str], None]
@@ -115,7 +117,7 @@ def run_appliance(cloud: Connection, more_tags: Mapping[str, str]) -> str:
     tags = {
         ROLE_TAG: ROLE_PROCESSOR,
         "Name": "classreflect-whisper",
-        "classreflect:launched-by": getpass.getuser(),
+        LAUNCHED_BY_TAG: getpass.getuser(),
         **more_tags,
     }
     try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 
+from contracts.names import DATABASE_SECRET, PARAMETER_PREFIX
 from ops.autoscaler.release import end_notification
 from ops.aws.connection import Connection
 from ops.aws.stacks import delete_stack
@@ -14,7 +15,6 @@ from ops.errors import OpsError
 from ops.infrastructure.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM
 from ops.observability.status import read_queue
 from ops.releases.store import write_wanted
-from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX
 
 Say = Callable[[str], None]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pymysql.cursors import DictCursor
 
+from contracts.jobs import JobStatus
 from ops.aws.connection import Connection
-from whisper_processor.contracts import JobStatus, MalformedMessage, parse_message
+from whisper_processor.messages import MalformedMessage, parse_message
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef

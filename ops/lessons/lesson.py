@@ -15,11 +15,13 @@ import pymysql
 from pymysql.constants import ER
 from pymysql.cursors import DictCursor
 
+from contracts.jobs import JobStatus
+from contracts.keys import Owner, audio_key
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 from whisper_processor.audio.media import probe
-from whisper_processor.contracts import JobMessage, JobStatus, Owner, audio_key
 from whisper_processor.errors import PermanentError
+from whisper_processor.messages import JobMessage
 
 Transferred = Callable[[int], None]
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from contracts.metrics import INSTANCE_RUNNING, NAMESPACE
 from ops.aws import metrics
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 from ops.settings import REPOSITORY
-from whisper_processor.contracts import METRICS_NAMESPACE
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, VolumeTypeDef
 
 HOURS_A_MONTH = 730
-_RUNNING = metrics.Metric(METRICS_NAMESPACE, "InstanceRunning", {})
+_RUNNING = metrics.Metric(NAMESPACE, INSTANCE_RUNNING, {})
 
 
 class Estimate(BaseModel):

@@ -12,15 +12,18 @@ from enum import StrEnum
 import pymysql
 from botocore.exceptions import BotoCoreError, ClientError
 
+from contracts.heartbeat import is_silent, parse_heartbeat
+from contracts.hold import parse_hold
+from contracts.metrics import NAMESPACE
+from contracts.names import DATABASE_SECRET, SERVICE
+from contracts.tags import HEARTBEAT_TAG, HOLD_TAG
 from ops.autoscaler.release import ALIAS
 from ops.aws import metrics, run_command
 from ops.aws.connection import Connection
 from ops.capacity import fleet
-from ops.capacity.appliance import SERVICE
 from ops.errors import OpsError
-from ops.observability.status import is_fleet, parse_heartbeat, read_decision, read_queue
+from ops.observability.status import is_fleet, read_decision, read_queue
 from ops.releases.store import on_processes, read_wanted, running_release
-from whisper_processor.contracts import DATABASE_SECRET, HEARTBEAT_TAG, HOLD_TAG, METRICS_NAMESPACE, parse_hold
 
 IMPORTS = "python3.11 -c \"import whisper; import boto3; print('All imports OK')\""
 _COMMAND_SECONDS = 120.0
@@ -178,7 +181,7 @@ class _Visit:
         return f"by {hold.by} until {hold.until or 'released'}; nothing waits"
 
     def capacity(self) -> str:
-        refused = self._sum(metrics.Metric(METRICS_NAMESPACE, "CapacityErrors", {}))
+        refused = self._sum(metrics.Metric(NAMESPACE, "CapacityErrors", {}))
         if refused:
             raise Wrong(
                 f"AWS had no capacity {refused:.0f} times in the last hour",
@@ -224,11 +227,11 @@ class _Visit:
 
     def heartbeat(self) -> str:
         instance_id = self._running()
-        worker = parse_heartbeat(self._tags().get(HEARTBEAT_TAG))
-        if worker is None:
+        heartbeat = parse_heartbeat(self._tags().get(HEARTBEAT_TAG))
+        if heartbeat is None:
             raise Wrong(f"{instance_id} has none", "make logs (the worker writes it at its start)")
-        age = self._now - worker.heartbeat
-        if age > timedelta(minutes=5):
+        age = self._now - heartbeat.at
+        if is_silent(heartbeat, self._now):
             raise Wrong(f"the last one is {age.total_seconds() / 60:.0f} min old", "make stop start")
         return f"{age.total_seconds():.0f} s old"
 

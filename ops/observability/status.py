@@ -11,9 +11,13 @@ import pymysql
 from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
+from contracts.capacity import CapacityMode
+from contracts.heartbeat import SILENT_AFTER, is_silent, parse_heartbeat
+from contracts.hold import parse_hold
+from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG, REPLACEMENT_TAG
 from ops.autoscaler.release import live_version
 from ops.aws import metrics
-from ops.aws.connection import ROLL_TAG, Connection, tags_of
+from ops.aws.connection import Connection, tags_of
 from ops.aws.logs import read_events
 from ops.capacity import fleet
 from ops.errors import OpsError
@@ -21,28 +25,21 @@ from ops.lessons.lesson import Job, find_job, list_jobs
 from ops.observability import alarms
 from ops.observability.cost import Estimate, month_to_date
 from ops.releases.store import read_wanted
-from ops.settings import CapacityMode
-from whisper_processor.contracts import (
-    HEARTBEAT_TAG,
-    HOLD_TAG,
-    PROCESSOR_TAG,
-    Hold,
-    Wanted,
-    parse_hold,
-)
+from whisper_processor.releases import Wanted
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 _LOOK_BACK = timedelta(minutes=15)
-_SILENT = timedelta(minutes=5)
 _FIRST_TICK = timedelta(minutes=3)
 _OLD = timedelta(hours=1)
-_HEARTBEAT = re.compile(r"(?P<at>\S+) (?:idle|(?P<crashed>crashed)|busy (?P<job>\S+) (?P<percent>\d{1,3})%)")
 _REASON_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
-class HoldNow(Hold):
+class HoldNow(BaseModel):
+    by: str
+    until: datetime | None
+    """None when the tag cannot be read: it then holds until it is removed."""
     active: bool
 
 
@@ -182,7 +179,7 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
         rolling=[
             f"{other['InstanceId']} {part} ({other['State']['Name']})"
             for other in cloud.instances()
-            if (part := tags_of(other).get(ROLL_TAG))
+            if (part := tags_of(other).get(REPLACEMENT_TAG))
         ],
         queue=queue,
         decision=decision,
@@ -259,13 +256,19 @@ def _appliance(
 ) -> Appliance:
     tags = tags_of(instance)
     state = instance["State"]["Name"]
-    worker = parse_heartbeat(tags.get(HEARTBEAT_TAG))
-    if worker:
-        silent = state == "running" and min(now - worker.heartbeat, now - instance["LaunchTime"]) > _SILENT
-        progress = worker.progress
-        if worker.job_id and database_answers:
-            progress = _progress(cloud, worker.job_id, progress)
-        worker = worker.model_copy(update={"silent": silent, "progress": progress})
+    worker = None
+    if heartbeat := parse_heartbeat(tags.get(HEARTBEAT_TAG)):
+        progress = heartbeat.percent if heartbeat.job else None
+        if heartbeat.job and database_answers:
+            progress = _progress(cloud, heartbeat.job, progress)
+        had_time = state == "running" and now - instance["LaunchTime"] > SILENT_AFTER
+        worker = Worker(
+            heartbeat=heartbeat.at,
+            job_id=heartbeat.job,
+            progress=progress,
+            crashed=heartbeat.crashed,
+            silent=had_time and is_silent(heartbeat, now),
+        )
     return Appliance(
         instance_id=instance["InstanceId"],
         state=state,
@@ -286,29 +289,9 @@ def since(state: str, launched: datetime, reason: str) -> datetime | None:
     return datetime.fromisoformat(match[1]).replace(tzinfo=UTC) if match else None
 
 
-def parse_heartbeat(text: str | None) -> Worker | None:
-    """None for no heartbeat and for one that cannot be read, as the autoscaler takes it."""
-    match = _HEARTBEAT.fullmatch(text or "")
-    moment = _moment(match["at"]) if match else None
-    if match is None or moment is None:
-        return None
-    percent = int(match["percent"]) if match["percent"] else None
-    return Worker(
-        heartbeat=moment, job_id=match["job"], progress=percent, crashed=bool(match["crashed"]), silent=False
-    )
-
-
 def _hold(text: str | None, now: datetime) -> HoldNow | None:
     hold = parse_hold(text)
     return HoldNow(by=hold.by, until=hold.until, active=hold.active_at(now)) if hold else None
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
 
 
 def _progress(cloud: Connection, job_id: str, known: int | None) -> int | None:

@@ -10,16 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.keys import RELEASES_PREFIX, WHEELHOUSES_PREFIX
 from ops.releases.wheelhouse import PROCESSOR, Artefact, ProcessorWheel, build_processor, pack, sha256
 from ops.settings import REPOSITORY
-from whisper_processor.contracts import (
-    RELEASES_PREFIX,
-    WHEELHOUSES_PREFIX,
-    Release,
-    ReleaseManifest,
-    StoredFile,
-    release_name,
-)
+from whisper_processor.releases import Release, ReleaseManifest, StoredFile, release_name
 
 ANSIBLE = REPOSITORY / "ansible"
 FOLDER = REPOSITORY / ".local" / "wheelhouse"

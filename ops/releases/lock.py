@@ -17,11 +17,11 @@ from datetime import UTC, datetime, timedelta
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ValidationError
 
+from contracts.keys import DEPLOY_LOCK_KEY
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 
 Say = Callable[[str], None]
-LOCK_KEY = "scripts/deploy.lock"
 LASTS = timedelta(minutes=30)
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _MISSING = {"NoSuchKey", "404"}
@@ -61,7 +61,7 @@ def deploying(cloud: Connection, what: str, say: Say, now: datetime | None = Non
     finally:
         found = _read(cloud)
         if found is not None and found[0] is not None and found[0].token == lock.holder.token:
-            cloud.s3.delete_object(Bucket=_bucket(cloud), Key=LOCK_KEY)
+            cloud.s3.delete_object(Bucket=_bucket(cloud), Key=DEPLOY_LOCK_KEY)
 
 
 def _take(cloud: Connection, what: str, say: Say, now: datetime) -> DeployLock:
@@ -93,8 +93,8 @@ def _put(cloud: Connection, holder: Holder, replaces: str | None = None) -> str 
     bucket = _bucket(cloud)
     try:
         if replaces is None:
-            return cloud.s3.put_object(Bucket=bucket, Key=LOCK_KEY, Body=body, IfNoneMatch="*")["ETag"]
-        return cloud.s3.put_object(Bucket=bucket, Key=LOCK_KEY, Body=body, IfMatch=replaces)["ETag"]
+            return cloud.s3.put_object(Bucket=bucket, Key=DEPLOY_LOCK_KEY, Body=body, IfNoneMatch="*")["ETag"]
+        return cloud.s3.put_object(Bucket=bucket, Key=DEPLOY_LOCK_KEY, Body=body, IfMatch=replaces)["ETag"]
     except ClientError as error:
         if error.response["Error"]["Code"] in _TAKEN | _MISSING:
             return None
@@ -104,7 +104,7 @@ def _put(cloud: Connection, holder: Holder, replaces: str | None = None) -> str 
 def _read(cloud: Connection) -> tuple[Holder | None, str] | None:
     """Who holds it and its ETag; None when nobody does."""
     try:
-        found = cloud.s3.get_object(Bucket=_bucket(cloud), Key=LOCK_KEY)
+        found = cloud.s3.get_object(Bucket=_bucket(cloud), Key=DEPLOY_LOCK_KEY)
     except ClientError as error:
         if error.response["Error"]["Code"] in _MISSING:
             return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from contracts.jobs import EngineName
 from ops.aws.connection import Connection
-from whisper_processor.contracts import EngineName
 from whisper_processor.models import model_files, model_key
 
 

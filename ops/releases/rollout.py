@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from contracts.hold import format_hold
+from contracts.names import SERVICE
+from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, REPLACEMENT_TAG
 from ops.aws import run_command
-from ops.aws.connection import ROLL_TAG, Connection, tags_of
-from ops.capacity.appliance import SERVICE
+from ops.aws.connection import Connection, tags_of
+from ops.capacity.holds import hold_from_now
 from ops.errors import OpsError
 from ops.infrastructure import deploy
 from ops.releases import store
 from ops.releases.archive import BuiltRelease
 from ops.releases.lock import LASTS, DeployLock, deploying
-from whisper_processor.contracts import HEARTBEAT_TAG, HOLD_TAG, Release, UpdateReport, UpdateResult
+from whisper_processor.releases import Release, UpdateReport, UpdateResult
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -118,7 +119,7 @@ def _in_turn(cloud: Connection, act: Callable[[str], None], what: str, lock: Dep
         say("there is no appliance yet")
     for instance in found:
         instance_id = instance["InstanceId"]
-        if rolling := tags_of(instance).get(ROLL_TAG):
+        if rolling := tags_of(instance).get(REPLACEMENT_TAG):
             say(f"{instance_id} is left alone: `make roll` has it {rolling}")
             continue
         state: str = instance["State"]["Name"]
@@ -219,8 +220,7 @@ def _held(cloud: Connection, instance: InstanceTypeDef) -> Iterator[None]:
     """Neither worker nor autoscaler stops or restarts it meanwhile. A person's hold comes back afterwards."""
     instance_id = instance["InstanceId"]
     before = tags_of(instance).get(HOLD_TAG)
-    until = (datetime.now(UTC) + LASTS).strftime("%Y-%m-%dT%H:%M:%SZ")
-    ours = f"by=deploy of {getpass.getuser()};until={until}"
+    ours = format_hold(hold_from_now(LASTS, "deploy"))
     cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": ours}])
     try:
         yield

@@ -12,18 +12,14 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ValidationError
 
+from contracts.keys import RELEASES_PREFIX, WHEELHOUSES_PREFIX
+from contracts.names import WANTED_PARAMETER
+from contracts.tags import PROCESSOR_TAG
 from ops.aws.connection import Connection, tags_of
 from ops.errors import OpsError
 from ops.releases.archive import BuiltRelease
 from ops.settings import Cloud
-from whisper_processor.contracts import (
-    PROCESSOR_TAG,
-    RELEASES_PREFIX,
-    WANTED_PARAMETER,
-    WHEELHOUSES_PREFIX,
-    Release,
-    Wanted,
-)
+from whisper_processor.releases import Release, Wanted
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef

@@ -7,8 +7,8 @@ import json
 import pytest
 from testinfra.host import Host
 
+from contracts.jobs import EngineName
 from tests.image.roles import text
-from whisper_processor.contracts import EngineName
 from whisper_processor.models import catalogue, known
 
 HOME = text("processor_home")

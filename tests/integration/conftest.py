@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from contracts.capacity import CapacityMode
+from contracts.jobs import EngineName
 from local.platform.cloud import LocalCloud
 from local.platform.mariadb import MariaDB
 from ops.autoscaler import release
@@ -18,9 +20,8 @@ from ops.aws import run_command
 from ops.aws.connection import Connection
 from ops.capacity import appliance
 from ops.infrastructure import deploy, migrate
-from ops.settings import REPOSITORY, CapacityMode, Cloud, OpsSettings
+from ops.settings import REPOSITORY, Cloud, OpsSettings
 from whisper_processor import models
-from whisper_processor.contracts import EngineName
 
 MODELS = REPOSITORY / ".local" / "models"
 FLEET_POLLS = {

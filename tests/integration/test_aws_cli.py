@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from contracts.jobs import JobStatus
+from contracts.names import DATABASE_SECRET
 from ops.aws.connection import Connection
 from ops.capacity import appliance
 from ops.errors import OpsError
@@ -19,7 +21,6 @@ from ops.lessons import lesson
 from ops.observability.doctor import IMPORTS
 from ops.settings import REPOSITORY
 from tests.integration.conftest import kept_up, quiet
-from whisper_processor.contracts import DATABASE_SECRET, JobStatus
 
 AWS = REPOSITORY / ".local" / "awscli-venv" / "bin" / "aws"
 Cli = Callable[..., str]

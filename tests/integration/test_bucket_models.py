@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from contracts.jobs import EngineName
 from ops.aws.connection import Connection
 from ops.releases.models import publish
 from ops.settings import OpsSettings
 from whisper_processor.aws.storage import LessonStore
-from whisper_processor.contracts import EngineName
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.models import ModelError, fetch_from_bucket, installed
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from contracts.jobs import JobStatus
 from ops.aws.connection import Connection
 from ops.infrastructure.migrate import migrate
 from ops.lessons import dead_letters, lesson
 from ops.observability import status
 from ops.settings import OpsSettings
-from whisper_processor.contracts import JobStatus
 
 
 @dataclass

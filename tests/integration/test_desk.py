@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from contracts.jobs import JobStatus
+from contracts.keys import Owner
 from ops.autoscaler import release
 from ops.aws import run_command
 from ops.aws.connection import Connection
@@ -22,7 +24,6 @@ from ops.observability import alarms, dashboard, doctor, status
 from ops.observability.doctor import Verdict
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, kept_up, quiet, running_cloud, settings_of
-from whisper_processor.contracts import JobStatus, Owner
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=5, teacher_id=6)

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from contracts.names import DRAIN_HOOK
+from contracts.tags import GROUP_TAG, ROLE_PROCESSOR, ROLE_TAG
 from ops.aws.connection import Connection
 from ops.capacity import fleet
 from ops.infrastructure import deploy
 from tests.integration.conftest import FLEET_MAXIMUM, FLEET_POLLS, quiet
 from tests.integration.worker_site import wait_until
-from whisper_processor.contracts import DRAIN_HOOK, GROUP_TAG, ROLE_PROCESSOR, ROLE_TAG
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ import jiwer
 import numpy as np
 import pytest
 
+from contracts.jobs import EngineName
 from ops.settings import REPOSITORY
 from whisper_processor.audio.media import Recording, decode, read_samples
 from whisper_processor.audio.speech import has_speech, speech_seconds, windows
-from whisper_processor.contracts import EngineName
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import SAMPLE_RATE, Engine, Options, Samples, Transcription
 from whisper_processor.engines.child import ChildTranscriber, Work
@@ -215,10 +215,10 @@ def test_silence_that_reaches_the_engine_gives_nothing(
 MEMORY = """
 import json, resource, sys
 from pathlib import Path
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import Options
-from whisper_processor.media import Recording
+from whisper_processor.audio.media import Recording
 
 engine = load_engine(EngineName(sys.argv[1]), Path(sys.argv[2]), 2)
 peaks = []

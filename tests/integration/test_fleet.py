@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from contracts.capacity import CapacityMode
+from contracts.jobs import JobStatus
+from contracts.keys import Owner
+from contracts.tags import HEARTBEAT_TAG
 from local.platform.cloud import LocalCloud
 from local.platform.spot import interrupt
 from ops.autoscaler import release
@@ -20,10 +24,9 @@ from ops.errors import OpsError
 from ops.infrastructure import deploy
 from ops.lessons import lesson
 from ops.observability import doctor, status
-from ops.settings import REPOSITORY, CapacityMode
+from ops.settings import REPOSITORY
 from tests.integration.conftest import FLEET_MAXIMUM, quiet
 from tests.integration.worker_site import ffmpeg, wait_until
-from whisper_processor.contracts import HEARTBEAT_TAG, JobStatus, Owner
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 LESSONS = 40

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from contracts.jobs import JobStatus
+from contracts.keys import Owner
+from contracts.names import DRAIN_HOOK
+from contracts.tags import HOLD_TAG
 from ops.autoscaler import release
 from ops.aws.connection import Connection
 from ops.capacity import fleet
@@ -14,7 +18,6 @@ from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
 from tests.integration.conftest import FLEET_POLLS, fleet_settings, quiet, running_cloud
 from tests.integration.test_policies import DENIALS, SAMPLE, Client, call, role_of, say
-from whisper_processor.contracts import DRAIN_HOOK, HOLD_TAG, JobStatus, Owner
 
 OTHERS = "backend-workers"
 

@@ -11,13 +11,14 @@ from typing import Protocol
 import pytest
 import trustme
 
+from contracts.names import DATABASE_SECRET
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from ops.infrastructure.migrate import migrate
 from ops.settings import OpsSettings
-from whisper_processor.contracts import DATABASE_SECRET, JobMessage
 from whisper_processor.database.jobs import Credentials, JobStore, Outcome, Result, SecretCredentials
 from whisper_processor.errors import PermanentError, TransientError
+from whisper_processor.messages import JobMessage
 
 
 class MakeStore(Protocol):

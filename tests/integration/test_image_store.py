@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
+from contracts.names import IMAGE_PARAMETER
 from ops.aws.connection import Connection
 from ops.images import registry
-from ops.images.bake import IMAGE_PARAMETER
 from tests.integration.conftest import quiet
 
 TAGS = [

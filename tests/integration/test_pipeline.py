@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 import jiwer
 import pytest
 
+from contracts.jobs import JobStatus
+from contracts.keys import Owner
+from contracts.tags import PROCESSOR_TAG
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from ops.aws.logs import read_events
@@ -18,7 +21,6 @@ from ops.lessons.timeline import timeline
 from ops.observability import status
 from ops.settings import REPOSITORY
 from whisper_processor import __version__
-from whisper_processor.contracts import PROCESSOR_TAG, JobStatus, Owner
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 REFERENCE = REPOSITORY / "samples" / "lesson.txt"

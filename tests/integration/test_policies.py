@@ -13,26 +13,16 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from contracts.jobs import JobStatus
+from contracts.keys import DEPLOY_LOCK_KEY, RELEASES_PREFIX, WHEELHOUSES_PREFIX, Owner
+from contracts.metrics import NAMESPACE
+from contracts.names import DATABASE_SECRET, PARAMETER_PREFIX, WANTED_PARAMETER
+from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG, ROLE_TAG
 from ops.aws.connection import Connection
 from ops.lessons import lesson
 from ops.observability import status
-from ops.releases.lock import LOCK_KEY
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, running_cloud, settings_of
-from whisper_processor.contracts import (
-    DATABASE_SECRET,
-    HEARTBEAT_TAG,
-    HOLD_TAG,
-    METRICS_NAMESPACE,
-    PARAMETER_PREFIX,
-    PROCESSOR_TAG,
-    RELEASES_PREFIX,
-    ROLE_TAG,
-    WANTED_PARAMETER,
-    WHEELHOUSES_PREFIX,
-    JobStatus,
-    Owner,
-)
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 RELEASE_KEY = f"{RELEASES_PREFIX}1.0.0-0123456789ab/release.tar"
@@ -117,7 +107,7 @@ def test_a_lesson_goes_through_under_exactly_these_policies(strict: Connection) 
     assert status.read_queue(strict).dead == 0
     # Calls whose refusal the worker survives: its tags, its metrics.
     assert status.read_status(strict).version.installed
-    measured = strict.cloudwatch.list_metrics(Namespace=METRICS_NAMESPACE)["Metrics"]
+    measured = strict.cloudwatch.list_metrics(Namespace=NAMESPACE)["Metrics"]
     assert {"JobsDone", "AudioSeconds", "InstanceRunning"} <= {metric["MetricName"] for metric in measured}
     root = strict.settings.local_root / "instances" / strict.instance()["InstanceId"]
     assert "not authorized" not in (root / "processor.log").read_text()
@@ -138,7 +128,7 @@ APPLIANCE_MAY = [
     (
         "cloudwatch",
         "put_metric_data",
-        {"Namespace": METRICS_NAMESPACE, "MetricData": [{"MetricName": "JobsDone", "Value": 1}]},
+        {"Namespace": NAMESPACE, "MetricData": [{"MetricName": "JobsDone", "Value": 1}]},
     ),
 ]
 
@@ -147,7 +137,7 @@ APPLIANCE_MUST_NOT = [
     ("s3", "put_object", {"Bucket": "<BucketName>", "Key": RELEASE_KEY}),
     ("s3", "delete_object", {"Bucket": "<BucketName>", "Key": RELEASE_KEY}),
     ("s3", "put_object", {"Bucket": "<BucketName>", "Key": f"{WHEELHOUSES_PREFIX}0123456789ab.tar"}),
-    ("s3", "put_object", {"Bucket": "<BucketName>", "Key": LOCK_KEY}),
+    ("s3", "put_object", {"Bucket": "<BucketName>", "Key": DEPLOY_LOCK_KEY}),
     ("ssm", "put_parameter", {"Name": WANTED_PARAMETER, "Value": "x", "Type": "String", "Overwrite": True}),
     ("ssm", "delete_parameter", {"Name": WANTED_PARAMETER}),
     ("s3", "put_object", {"Bucket": "<BucketName>", "Key": "models/base/model.bin"}),

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.keys import DEPLOY_LOCK_KEY, RELEASES_PREFIX, WHEELHOUSES_PREFIX
+from contracts.names import WANTED_PARAMETER
+from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG
 from ops.aws.connection import Connection
 from ops.capacity import appliance
 from ops.cli import screen
@@ -20,19 +23,11 @@ from ops.infrastructure import deploy
 from ops.observability import status
 from ops.releases import rollout, store
 from ops.releases.archive import BuiltRelease, build_release
-from ops.releases.lock import LASTS, LOCK_KEY, deploying
+from ops.releases.lock import LASTS, deploying
 from ops.releases.wheelhouse import PROCESSOR, Artefact, sha256
 from ops.settings import REPOSITORY
 from tests.integration.conftest import SHORT_POLLS, kept_up, quiet
-from whisper_processor.contracts import (
-    HEARTBEAT_TAG,
-    HOLD_TAG,
-    PROCESSOR_TAG,
-    RELEASES_PREFIX,
-    WANTED_PARAMETER,
-    WHEELHOUSES_PREFIX,
-    Wanted,
-)
+from whisper_processor.releases import Wanted
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +49,7 @@ def cloud(deployed: Connection) -> Iterator[Connection]:
 
 def empty(cloud: Connection) -> None:
     store.write_wanted(cloud, None)
-    for key in keys(cloud, "scripts/releases/", "scripts/wheelhouses/", LOCK_KEY):
+    for key in keys(cloud, "scripts/releases/", "scripts/wheelhouses/", DEPLOY_LOCK_KEY):
         cloud.s3.delete_object(Bucket=cloud.foundation["BucketName"], Key=key)
 
 
@@ -173,8 +168,8 @@ def test_two_deploys_exclude_each_other(cloud: Connection) -> None:
     ):
         pass
     with deploying(cloud, "rollback", quiet):
-        assert keys(cloud, LOCK_KEY) == [LOCK_KEY]
-    assert keys(cloud, LOCK_KEY) == []
+        assert keys(cloud, DEPLOY_LOCK_KEY) == [DEPLOY_LOCK_KEY]
+    assert keys(cloud, DEPLOY_LOCK_KEY) == []
 
 
 def test_a_lock_whose_deploy_died_is_taken_over_and_named(cloud: Connection) -> None:
@@ -187,7 +182,7 @@ def test_a_lock_whose_deploy_died_is_taken_over_and_named(cloud: Connection) -> 
                 dead.renew()
             with pytest.raises(OpsError, match="runs rollback"), deploying(cloud, "deploy-config", quiet):
                 pass
-        assert keys(cloud, LOCK_KEY) == []
+        assert keys(cloud, DEPLOY_LOCK_KEY) == []
 
 
 def test_the_one_who_was_taken_over_does_not_end_the_others_lock(cloud: Connection) -> None:
@@ -197,13 +192,13 @@ def test_the_one_who_was_taken_over_does_not_end_the_others_lock(cloud: Connecti
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert keys(cloud, LOCK_KEY) == [LOCK_KEY]
+    assert keys(cloud, DEPLOY_LOCK_KEY) == [DEPLOY_LOCK_KEY]
     second.__exit__(None, None, None)
-    assert keys(cloud, LOCK_KEY) == []
+    assert keys(cloud, DEPLOY_LOCK_KEY) == []
 
 
 def test_a_lock_that_cannot_be_read_does_not_block_for_ever(cloud: Connection) -> None:
-    cloud.s3.put_object(Bucket=cloud.foundation["BucketName"], Key=LOCK_KEY, Body=b"?")
+    cloud.s3.put_object(Bucket=cloud.foundation["BucketName"], Key=DEPLOY_LOCK_KEY, Body=b"?")
     with deploying(cloud, "rollback", quiet):
         pass
 
@@ -299,7 +294,7 @@ def test_an_invalid_setting_changes_nothing(cloud: Connection) -> None:
     with pytest.raises(OpsError, match="MAX_ATTEMPTS"):
         rollout.deploy_config(cloud, before | {"MAX_ATTEMPTS": "0"}, quiet)
     assert deploy.stored_settings(cloud) == before
-    assert keys(cloud, LOCK_KEY) == []
+    assert keys(cloud, DEPLOY_LOCK_KEY) == []
 
 
 def test_a_stopped_appliance_reads_its_settings_at_its_next_boot(cloud: Connection) -> None:

@@ -12,8 +12,11 @@ from typing import NoReturn
 
 import pytest
 
+from contracts.jobs import JobStatus
+from contracts.keys import Owner
+from contracts.tags import REPLACEMENT_TAG
 from local.platform.cloud import LocalCloud
-from ops.aws.connection import ROLL_TAG, Connection, tags_of
+from ops.aws.connection import Connection, tags_of
 from ops.capacity import appliance, replacement
 from ops.capacity.replacement import Part, Patience
 from ops.errors import OpsError
@@ -22,7 +25,6 @@ from ops.lessons import lesson
 from ops.observability import status
 from ops.settings import REPOSITORY
 from tests.integration.conftest import deploy_all, quiet, running_cloud, settings_of
-from whisper_processor.contracts import JobStatus, Owner
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=3, teacher_id=4)
@@ -66,7 +68,7 @@ def images(local: LocalCloud) -> Images:
 def only_instance(aws: Connection) -> str:
     """The appliance, alone, of the wanted image, with the alarm on it."""
     (instance,) = aws.instances()
-    assert ROLL_TAG not in tags_of(instance)
+    assert REPLACEMENT_TAG not in tags_of(instance)
     assert instance["ImageId"] == aws.settings.image_id
     (alarm,) = aws.cloudwatch.describe_alarms(AlarmNames=[deploy.STATUS_CHECK_ALARM])["MetricAlarms"]
     assert alarm["Dimensions"] == [{"Name": "InstanceId", "Value": instance["InstanceId"]}]
@@ -166,7 +168,7 @@ def test_a_roll_out_that_was_cut_off_goes_on(images: Images, where: str, monkeyp
         patch.setattr(replacement, where, cut)
         with pytest.raises(Cut):
             replacement.roll(aws, quiet, PATIENCE)
-    there = {instance["InstanceId"]: tags_of(instance).get(ROLL_TAG) for instance in aws.instances()}
+    there = {instance["InstanceId"]: tags_of(instance).get(REPLACEMENT_TAG) for instance in aws.instances()}
     assert len(there) == 2
     assert None in there.values(), "one is in charge at every moment"
     if Part.TRIAL in there.values() or Part.LEAVING in there.values():

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.hold import Hold
+from contracts.jobs import EngineName
+from contracts.metrics import NAMESPACE
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from ops.infrastructure.migrate import migrate
@@ -27,7 +30,6 @@ from tests.integration.worker_site import (
     only_child,
     wait_until,
 )
-from whisper_processor.contracts import METRICS_NAMESPACE, EngineName, Hold
 from whisper_processor.engines.child import ChildTranscriber
 from whisper_processor.engines.choice import resolve
 from whisper_processor.models import model_path
@@ -470,7 +472,7 @@ def test_metrics_say_what_was_done_and_what_failed(
         now = datetime.now(UTC)
         cloudwatch = site.aws.cloudwatch
         points = cloudwatch.get_metric_statistics(
-            Namespace=METRICS_NAMESPACE,
+            Namespace=NAMESPACE,
             MetricName=name,
             Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
             StartTime=now - timedelta(hours=1),

@@ -18,12 +18,13 @@ import boto3
 import psutil
 from botocore.exceptions import EndpointConnectionError
 
+from contracts.hold import Hold
+from contracts.names import DATABASE_SECRET
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from whisper_processor.aws.metrics import Metrics
 from whisper_processor.aws.queue import LessonQueue
 from whisper_processor.aws.storage import LessonStore
-from whisper_processor.contracts import DATABASE_SECRET, Hold
 from whisper_processor.database.jobs import JobStore, SecretCredentials
 from whisper_processor.engines.child import ChildTranscriber
 from whisper_processor.settings import Settings

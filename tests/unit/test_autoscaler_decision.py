@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.decision import Action, Config, Instance, Snapshot, decide
-from autoscaler.tags import Condition, Heartbeat, Hold, Mark
+from autoscaler.tags import ConditionKind, TrackedCondition
+from contracts.heartbeat import Heartbeat
+from contracts.hold import Hold
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 CONFIG = Config()
@@ -25,9 +27,9 @@ def instance(  # a machine up for an hour, unless told otherwise
     up: timedelta = timedelta(hours=1),
     hold: Hold | None = None,
     heartbeat: Heartbeat | None = None,
-    mark: Mark | None = None,
+    condition: TrackedCondition | None = None,
 ) -> Instance:
-    return Instance("i-1", state, NOW - up, hold, heartbeat, mark)
+    return Instance("i-1", state, NOW - up, hold, heartbeat, condition)
 
 
 def ago(minutes: float) -> datetime:
@@ -38,14 +40,16 @@ HELD = Hold("anna", NOW + MINUTE)
 FRESH = Heartbeat(ago(1), "job", 40)
 CRASHED = Heartbeat(ago(2), crashed=True)
 STALE = Heartbeat(ago(30), "job", 40)
-NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
+NEARLY_IDLE = TrackedCondition(ConditionKind.IDLE, ago(4), CONFIG.idle_ticks - 1)
 
 
 @pytest.mark.parametrize(
     ("seen", "visible", "in_flight", "delayed", "action"),
     [
         pytest.param(instance("stopped", hold=HELD), 5, 0, 0, Action.NONE, id="held and stopped: not started"),
-        pytest.param(instance(hold=HELD, mark=NEARLY_IDLE), 0, 0, 0, Action.NONE, id="held and idle: not stopped"),
+        pytest.param(
+            instance(hold=HELD, condition=NEARLY_IDLE), 0, 0, 0, Action.NONE, id="held and idle: not stopped"
+        ),
         pytest.param(
             instance("stopped", hold=Hold("anna", ago(1))), 1, 0, 0, Action.START, id="the hold is over: started"
         ),
@@ -77,7 +81,7 @@ NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
         pytest.param(instance("shutting-down"), 9, 0, 0, Action.NONE, id="shutting-down is waited for"),
         pytest.param(instance("stopping"), 9, 0, 0, Action.NONE, id="stopping is waited for"),
         pytest.param(
-            instance("stopping", mark=Mark(Condition.STOPPING, ago(10))),
+            instance("stopping", condition=TrackedCondition(ConditionKind.STOPPING, ago(10))),
             9,
             0,
             0,
@@ -85,7 +89,7 @@ NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
             id="for ten minutes",
         ),
         pytest.param(
-            instance("stopping", mark=Mark(Condition.STOPPING, ago(10.1))),
+            instance("stopping", condition=TrackedCondition(ConditionKind.STOPPING, ago(10.1))),
             9,
             0,
             0,
@@ -97,7 +101,7 @@ NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
         pytest.param(instance(), 9, 0, 0, Action.RESTART, id="one that never spoke is restarted"),
         pytest.param(instance(up=4 * MINUTE), 9, 0, 0, Action.NONE, id="but is given time to boot"),
         pytest.param(
-            instance(heartbeat=STALE, mark=Mark(Condition.RESTARTED, ago(2))),
+            instance(heartbeat=STALE, condition=TrackedCondition(ConditionKind.RESTARTED, ago(2))),
             *(9, 0, 0, Action.NONE),
             id="also after a restart",
         ),
@@ -105,9 +109,9 @@ NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
             instance(heartbeat=Heartbeat(NOW + 60 * MINUTE, "job", 1)), 9, 0, 0, Action.RESTART, id="a future beat"
         ),
         pytest.param(instance(), 0, 0, 0, Action.NONE, id="idle for one tick is not idle"),
-        pytest.param(instance(mark=NEARLY_IDLE), 0, 0, 0, Action.STOP, id="idle for N ticks is stopped"),
+        pytest.param(instance(condition=NEARLY_IDLE), 0, 0, 0, Action.STOP, id="idle for N ticks is stopped"),
         pytest.param(
-            instance(up=2 * MINUTE, mark=Mark(Condition.IDLE, ago(1), 9)),
+            instance(up=2 * MINUTE, condition=TrackedCondition(ConditionKind.IDLE, ago(1), 9)),
             0,
             0,
             0,
@@ -115,10 +119,15 @@ NEARLY_IDLE = Mark(Condition.IDLE, ago(4), CONFIG.idle_ticks - 1)
             id="minimum up time",
         ),
         pytest.param(
-            instance(heartbeat=FRESH, mark=NEARLY_IDLE), 0, 0, 0, Action.NONE, id="busy though the queue is empty"
+            instance(heartbeat=FRESH, condition=NEARLY_IDLE),
+            0,
+            0,
+            0,
+            Action.NONE,
+            id="busy though the queue is empty",
         ),
         pytest.param(
-            instance(up=3 * MINUTE, mark=Mark(Condition.IDLE, ago(9), 9)),
+            instance(up=3 * MINUTE, condition=TrackedCondition(ConditionKind.IDLE, ago(9), 9)),
             0,
             0,
             0,
@@ -154,13 +163,13 @@ def test_an_idle_instance_is_stopped_exactly_at_the_last_of_its_ticks() -> None:
     for _ in range(CONFIG.idle_ticks):
         decision = decide(Snapshot(NOW, seen), CONFIG)
         actions.append(decision.action)
-        seen = instance(mark=decision.mark)
+        seen = instance(condition=decision.condition)
     assert actions == [Action.NONE] * (CONFIG.idle_ticks - 1) + [Action.STOP]
 
 
 def test_work_in_between_starts_the_count_of_idle_ticks_afresh() -> None:
-    busy = decide(Snapshot(NOW, instance(heartbeat=FRESH, mark=NEARLY_IDLE), visible=1), CONFIG)
-    assert busy.mark is None
+    busy = decide(Snapshot(NOW, instance(heartbeat=FRESH, condition=NEARLY_IDLE), visible=1), CONFIG)
+    assert busy.condition is None
 
 
 moments = st.integers(-90, 90).map(lambda minutes: NOW + minutes * MINUTE)
@@ -168,7 +177,7 @@ heartbeats = st.none() | st.builds(
     Heartbeat, moments, st.none() | st.text("ab1-", min_size=1, max_size=9), st.integers(0, 100)
 )
 holds = st.none() | st.builds(Hold, st.text(min_size=1, max_size=9), st.none() | moments)
-marks = st.none() | st.builds(Mark, st.sampled_from(Condition), moments, st.integers(0, 20))
+marks = st.none() | st.builds(TrackedCondition, st.sampled_from(ConditionKind), moments, st.integers(0, 20))
 states = st.sampled_from([*TRANSITIONAL, "running", "stopped", "terminated", "something-new"])
 instances = st.builds(Instance, st.just("i-1"), states, moments, holds, heartbeats, marks, st.integers(0, 2))
 counts = st.integers(0, 3)
@@ -194,13 +203,15 @@ def test_a_transitional_state_is_acted_on_only_by_a_force_stop_after_ten_minutes
     if seen and seen.state in TRANSITIONAL:
         action = decide(snapshot, CONFIG).action
         assert action is Action.NONE or (
-            action is Action.FORCE_STOP and seen.mark is not None and NOW - seen.mark.since > CONFIG.stuck_stopping
+            action is Action.FORCE_STOP
+            and seen.condition is not None
+            and NOW - seen.condition.since > CONFIG.stuck_stopping
         )
 
 
 @given(snapshots)
 def test_a_hold_that_lasts_means_no_action(snapshot: Snapshot) -> None:
-    if snapshot.instance and snapshot.instance.hold and snapshot.instance.hold.active(NOW):
+    if snapshot.instance and snapshot.instance.hold and snapshot.instance.hold.active_at(NOW):
         assert decide(snapshot, CONFIG).action is Action.NONE
 
 
@@ -240,7 +251,7 @@ def test_a_decision_carried_out_is_not_decided_again(snapshot: Snapshot) -> None
         Action.RESTART: "running",
     }
     launched = NOW if decision.action is Action.START else seen.launch_time
-    after = Instance(seen.id, moved[decision.action], launched, None, seen.heartbeat, decision.mark)
+    after = Instance(seen.id, moved[decision.action], launched, None, seen.heartbeat, decision.condition)
     backlog = 0 if decision.action is Action.FORCE_STOP else snapshot.visible
     again = decide(Snapshot(NOW, after, backlog, snapshot.in_flight * (backlog > 0)), CONFIG)
     assert again.action not in ACTING

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.decision import Action, CapacityMode, Config, Decision, Group, Snapshot, decide
-from autoscaler.tags import Hold
+from autoscaler.decision import Action, Config, Decision, Group, Snapshot, decide
+from contracts.capacity import CapacityMode
+from contracts.hold import Hold
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -176,7 +177,7 @@ def test_a_scale_out_carried_out_is_not_decided_again(snapshot: Snapshot) -> Non
 
 @given(snapshots)
 def test_a_hold_that_lasts_means_no_action(snapshot: Snapshot) -> None:
-    if snapshot.group and snapshot.group.hold and snapshot.group.hold.active(NOW):
+    if snapshot.group and snapshot.group.hold and snapshot.group.hold.active_at(NOW):
         assert decide(snapshot, CONFIG).action is Action.NONE
 
 

@@ -12,10 +12,11 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from autoscaler.asg_adapter import Fleet, is_silent, lesson_minutes
-from autoscaler.decision import Action, CapacityMode, Config
+from autoscaler.asg_adapter import GroupAdapter, is_silent_instance, lesson_minutes
+from autoscaler.decision import Action, Config
 from autoscaler.handler import Settings, Trigger, connect, tick
 from autoscaler.instance_adapter import Outcome
+from contracts.capacity import CapacityMode
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -45,7 +46,7 @@ REPLACED = "an instance was launched in response to an unhealthy instance needin
 
 @dataclass
 class Aws:
-    fleet: Fleet
+    fleet: GroupAdapter
     stubs: dict[str, Stubber]
     calls: list[str]
 
@@ -114,7 +115,7 @@ def aws() -> Aws:
     stubs = {name: Stubber(client) for name, client in clients.items()}
     for stub in stubs.values():
         stub.activate()
-    return Aws(Fleet(autoscaling, ec2, sqs, cloudwatch, QUEUE_URL, "fleet"), stubs, calls)
+    return Aws(GroupAdapter(autoscaling, ec2, sqs, cloudwatch, QUEUE_URL, "fleet"), stubs, calls)
 
 
 def test_an_idle_fleet_is_seen_in_two_calls(aws: Aws) -> None:
@@ -220,8 +221,8 @@ def test_after_a_crash_loop_an_empty_fleet_rests(aws: Aws) -> None:
 def test_a_machine_that_gives_no_sign_of_life_is_told_of(up: float, heartbeat: str | None, silent: bool) -> None:
     tags = [{"Key": "classreflect:heartbeat", "Value": heartbeat}] if heartbeat else []
     machine: Any = {"State": {"Name": "running"}, "LaunchTime": NOW - up * MINUTE, "Tags": tags}
-    assert is_silent(machine, NOW, CONFIG) is silent
-    assert not is_silent(machine | {"State": {"Name": "terminated"}}, NOW, CONFIG)
+    assert is_silent_instance(machine, NOW, CONFIG) is silent
+    assert not is_silent_instance(machine | {"State": {"Name": "terminated"}}, NOW, CONFIG)
 
 
 def test_no_group_is_an_alarm(aws: Aws) -> None:
@@ -287,4 +288,4 @@ def test_the_functions_environment_chooses_the_fleet(monkeypatch: pytest.MonkeyP
         audio_minutes_per_minute=8.5,
         scale_out_cooldown=timedelta(0),
     )
-    assert isinstance(connect(settings), Fleet)
+    assert isinstance(connect(settings), GroupAdapter)

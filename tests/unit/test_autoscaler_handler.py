@@ -15,7 +15,7 @@ from botocore.stub import Stubber
 
 from autoscaler.decision import Action, Config
 from autoscaler.handler import Settings, Trigger, audio_bytes, handler, tick, trigger_of
-from autoscaler.instance_adapter import Cloud, Outcome
+from autoscaler.instance_adapter import InstanceAdapter, Outcome
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/lessons"
@@ -24,7 +24,7 @@ MOST_CALLS = 4
 
 @dataclass
 class Aws:
-    cloud: Cloud
+    cloud: InstanceAdapter
     ec2: Stubber
     sqs: Stubber
     calls: list[str]
@@ -57,7 +57,7 @@ def aws() -> Iterator[Aws]:
     for client in (ec2, sqs):
         client.meta.events.register("before-parameter-build", lambda model, **_: calls.append(model.name))
     with Stubber(ec2) as ec2_stub, Stubber(sqs) as sqs_stub:
-        yield Aws(Cloud(ec2, sqs, QUEUE_URL), ec2_stub, sqs_stub, calls)
+        yield Aws(InstanceAdapter(ec2, sqs, QUEUE_URL), ec2_stub, sqs_stub, calls)
 
 
 def test_a_stopped_instance_with_work_is_started_in_three_calls(aws: Aws) -> None:

@@ -20,10 +20,10 @@ from bench.accuracy import word_error_rate
 from bench.contenders import DEFAULT_ENGINE, REFERENCE, Family, named, parse, usual
 from bench.cost import InstanceType, Instructions
 from bench.results import Jobs, Machine, Results, Run, Store, Ticks, instructions_of
+from contracts.jobs import EngineName
 from ops.errors import OpsError
 from ops.observability.cost import hourly_price
 from ops.settings import OpsSettings
-from whisper_processor.contracts import EngineName
 
 SECONDS = st.floats(min_value=0.1, max_value=10_000)
 NAMES = st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True, max_size=6)

@@ -8,9 +8,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from autoscaler.decision import Config
-from autoscaler.tags import GROUP_TAG
 from ops.settings import REPOSITORY, OpsSettings
-from whisper_processor import contracts
 
 
 def test_the_operators_defaults_are_the_examples() -> None:
@@ -30,7 +28,3 @@ def test_the_decisions_defaults_are_the_operators() -> None:
     assert settings.fleet_audio_minutes_per_minute == config.audio_minutes_per_minute
     assert settings.fleet_mean_lesson_minutes == config.mean_lesson_minutes
     assert settings.capacity_mode.value == config.capacity_mode.value
-
-
-def test_lambda_and_processor_agree_on_the_groups_tag() -> None:
-    assert contracts.GROUP_TAG == GROUP_TAG

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.engines.base import Options, Segment, Transcription
 from whisper_processor.engines.child import ChildTranscriber, Done, Work
 

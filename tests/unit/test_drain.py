@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from contracts.hold import Hold
+from contracts.names import DRAIN_HOOK_SECONDS
 from local.machines.imds import Identity, MetadataServer
 from whisper_processor.aws.instance import Metadata
-from whisper_processor.contracts import DRAIN_HOOK_SECONDS, Hold
 from whisper_processor.worker.drain import Drain, drain_on_notices, drain_on_signals
 from whisper_processor.worker.loop import remaining_seconds
 

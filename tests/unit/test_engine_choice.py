@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.engines.choice import Cpu, Precision, choose, precision, resolve, this_cpu
 
 OLD = "sse4_2 avx avx2 fma"

@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
+from contracts.names import DRAIN_HOOK
 from whisper_processor.aws.instance import Fleet, Machine
-from whisper_processor.contracts import DRAIN_HOOK
 
 COMPLETION = {
     "AutoScalingGroupName": "fleet",

@@ -6,8 +6,8 @@ from typing import Any
 
 from cfnlint.decode import decode
 
+from contracts.names import DRAIN_HOOK, DRAIN_HOOK_SECONDS
 from ops.settings import REPOSITORY
-from whisper_processor.contracts import DRAIN_HOOK, DRAIN_HOOK_SECONDS
 
 INFRA = REPOSITORY / "infra"
 

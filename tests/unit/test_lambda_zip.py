@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 
-from ops.autoscaler.package import AUTOSCALER, key_of, pack
+from ops.autoscaler.package import AUTOSCALER, CONTRACTS, key_of, pack
 from ops.settings import REPOSITORY
 
 BUILT_IN = {"boto3", "botocore"}
@@ -41,13 +41,17 @@ def test_another_source_has_another_key(tmp_path: Path) -> None:
 
 def test_the_zip_holds_the_handler_where_the_template_looks_for_it() -> None:
     names = zipfile.ZipFile(io.BytesIO(pack())).namelist()
-    assert "autoscaler/handler.py" in names
+    assert {"autoscaler/handler.py", "contracts/tags.py"} <= set(names)
     assert all(name.endswith(".py") for name in names)
 
 
-@pytest.mark.parametrize("module", sorted(AUTOSCALER.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "module",
+    sorted([*AUTOSCALER.glob("*.py"), *CONTRACTS.glob("*.py")]),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
 def test_a_module_imports_nothing_but_itself_the_standard_library_and_what_lambda_has(module: Path) -> None:
-    allowed = {*sys.stdlib_module_names, *BUILT_IN, "autoscaler"}
+    allowed = {*sys.stdlib_module_names, *BUILT_IN, "autoscaler", "contracts"}
     for node in _run_at_runtime(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             assert {alias.name.partition(".")[0] for alias in node.names} <= allowed

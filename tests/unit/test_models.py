@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.models import ModelError, fetch, installed, known, model_path
 from whisper_processor.models.catalogue import Model, ModelFile, Package, catalogue, keeper
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoscaler.decision import CapacityMode
+from contracts.capacity import CapacityMode
 from ops.__main__ import run as run_app
 from ops.errors import OpsError
 from ops.observability.cost import cost_usd, disk_usd_per_gib_month, hourly_price

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaler.decision import Action, CapacityMode, Config
+from autoscaler.decision import Action, Config
+from contracts.capacity import CapacityMode
 from ops.errors import OpsError
 from planner.figures import Polling
 from planner.model import Kind, Run, Setup, Simulation

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from autoscaler.tags import parse_heartbeat
+from contracts.heartbeat import parse_heartbeat
 from whisper_processor.aws.instance import Machine
 from whisper_processor.worker.drain import Drain
 from whisper_processor.worker.loop import Now, Worker, start_heartbeat

@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from ops.aws.connection import ROLL_TAG, Connection
+from contracts.tags import HOLD_TAG, REPLACEMENT_TAG
+from ops.aws.connection import Connection
 from ops.errors import OpsError
 from ops.releases import rollout, store
 from ops.releases.lock import DeployLock
 from ops.releases.rollout import Failed, Stopped, _in_turn
 from tests.unit.test_updater import NEW, OLD, wish_for
-from whisper_processor.contracts import HOLD_TAG, Wanted
+from whisper_processor.releases import Wanted
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -122,7 +123,7 @@ def test_one_that_stops_meanwhile_does_not_stop_the_wave() -> None:
 
 
 def test_what_a_roll_out_has_on_trial_is_left_alone() -> None:
-    one = wave("running", "running", **{ROLL_TAG: "trial"})
+    one = wave("running", "running", **{REPLACEMENT_TAG: "trial"})
     one.run()
     assert one.acted == ["i-1"]
 

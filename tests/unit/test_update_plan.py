@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_processor.contracts import Release, StoredFile, Wanted, release_name
+from whisper_processor.releases import Release, StoredFile, Wanted, release_name
 from whisper_processor.update.plan import (
     Disk,
     Failure,

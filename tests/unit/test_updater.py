@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_processor.contracts import Release, StoredFile, UpdateResult, Wanted, release_name
+from whisper_processor.releases import Release, StoredFile, UpdateResult, Wanted, release_name
 from whisper_processor.update.memory import Memory
 from whisper_processor.update.plan import Failure
 from whisper_processor.update.roles import InstallFailed, failed_task, unpack

@@ -17,7 +17,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from whisper_processor.contracts import DATABASE_SECRET, PARAMETER_PREFIX, EngineName, ModelName
+from contracts.jobs import EngineName
+from contracts.names import DATABASE_SECRET, PARAMETER_PREFIX
+from whisper_processor.messages import ModelName
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient

@@ -15,10 +15,11 @@ from pathlib import Path
 from random import Random
 from urllib.parse import quote_plus
 
+from contracts.jobs import JobStatus
+from contracts.keys import audio_key
 from tests.scenarios.chaos.media import cut_sample, ffmpeg, silence
 from tests.scenarios.chaos.stage import Row
 from tests.scenarios.chaos.storm_plan import OWNER, SENTENCES, SPEECH_ERROR_RATE, error_rate
-from whisper_processor.contracts import JobStatus, audio_key
 
 MAX_SECONDS = 7200
 MAX_BYTES = 3_000_000

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from contracts.jobs import JobStatus
 from tests.scenarios.chaos.hostile_plan import SPEECH_KEY, Kind, Outcome, Plan, Size, judge, make_plan, start_of
 from tests.scenarios.chaos.media import cut_sample, silence
 from tests.scenarios.chaos.stage import Say, Stage
 from tests.scenarios.chaos.storm_plan import SENTENCES
-from whisper_processor.contracts import JobStatus
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
+from contracts.jobs import JobStatus
+from contracts.keys import AUDIO_PREFIX, audio_key
 from ops.observability.status import Queue
 from tests.scenarios.chaos.stage import Letter, Row
 from tests.scenarios.chaos.storm_plan import OWNER, SENTENCES, SPEECH_ERROR_RATE, error_rate
-from whisper_processor.contracts import AUDIO_PREFIX, JobStatus, audio_key
 
 MOST_BYTES = 1024 * 1024
 """SQS takes no longer body."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.engines.base import SAMPLE_RATE, Segment, Transcription
 from whisper_processor.engines.child import Done, Work, transcribe_in_child
 

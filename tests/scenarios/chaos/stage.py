@@ -20,13 +20,13 @@ from typing import Any
 import psutil
 import pymysql
 
+from contracts.jobs import EngineName, JobStatus
 from local.platform.cloud import CREDENTIALS, LocalCloud
 from ops.aws.connection import Connection
 from ops.infrastructure import deploy, migrate
 from ops.observability.status import Queue, read_queue
 from ops.settings import REPOSITORY, Cloud, OpsSettings
 from whisper_processor import models
-from whisper_processor.contracts import EngineName, JobStatus
 
 Say = Callable[[str], None]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from botocore.exceptions import ClientError
 from rich.table import Table
 
+from contracts.keys import transcript_key
 from tests.scenarios.chaos.faults import FaultProxy
 from tests.scenarios.chaos.media import cut_sample
 from tests.scenarios.chaos.planted import FOLDER_VARIABLE, Act, Order, plant
@@ -28,7 +29,6 @@ from tests.scenarios.chaos.storm_plan import (
     judge,
     make_plan,
 )
-from whisper_processor.contracts import transcript_key
 
 _LEASE_SECONDS = 5
 _PAUSE_SECONDS = _LEASE_SECONDS + 3.0

@@ -13,11 +13,13 @@ from urllib.parse import quote_plus
 
 import jiwer
 
+from contracts.jobs import JobStatus
+from contracts.keys import Owner, audio_key
 from ops.observability.status import Queue
 from tests.scenarios.chaos.faults import WEATHER
 from tests.scenarios.chaos.planted import Act, words_of
 from tests.scenarios.chaos.stage import Letter, Row
-from whisper_processor.contracts import JobStatus, MalformedMessage, Owner, audio_key, parse_message
+from whisper_processor.messages import MalformedMessage, parse_message
 
 OWNER = Owner(school_id=1, teacher_id=2)
 SPEECH_ERROR_RATE = 0.5

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.jobs import JobStatus
 from ops.observability.status import Queue
 from tests.scenarios.chaos import audio_plan, hostile_plan, storm_plan
 from tests.scenarios.chaos.faults import WEATHER, count_kinds
@@ -15,7 +16,6 @@ from tests.scenarios.chaos.planted import Act, Order, plant, read_order, words_o
 from tests.scenarios.chaos.stage import Letter, Row
 from tests.scenarios.chaos.storm_plan import Upload
 from whisper_processor.audio.media import decode
-from whisper_processor.contracts import JobStatus
 
 EMPTY = Queue(visible=0, in_flight=0, delayed=0, dead=0)
 REASONS = {

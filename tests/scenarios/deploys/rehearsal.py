@@ -25,6 +25,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from contracts.jobs import JobStatus
+from contracts.keys import DEPLOY_LOCK_KEY, Owner
+from contracts.metrics import NAMESPACE, UPDATE_FAILED
 from local.errors import LocalError
 from local.machines import MachineKind
 from local.machines.container import Container, obstacle
@@ -39,10 +42,9 @@ from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
 from ops.releases import rollout, store
 from ops.releases.archive import FOLDER, BuiltRelease, build_release
-from ops.releases.lock import LOCK_KEY, deploying
+from ops.releases.lock import deploying
 from ops.releases.wheelhouse import PROCESSOR, Artefact, build_wheelhouse, sha256
 from ops.settings import REPOSITORY, OpsSettings
-from whisper_processor.contracts import METRICS_NAMESPACE, UPDATE_FAILED_METRIC, JobStatus, Owner
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -217,7 +219,7 @@ class Stage:
         """How many failed updates the machine has reported to CloudWatch."""
         now = datetime.now(UTC)
         minute = timedelta(minutes=1)
-        metric = metrics.Metric(METRICS_NAMESPACE, UPDATE_FAILED_METRIC, {})
+        metric = metrics.Metric(NAMESPACE, UPDATE_FAILED, {})
         points = metrics.read(self.aws, metric, "Sum", start=now - 60 * minute, end=now + minute, period=minute)
         return sum(point.value for point in points)
 
@@ -256,7 +258,7 @@ def two_deploys_at_once(stage: Stage) -> str:
     other = Connection(stage.aws.settings)
     bucket = other.foundation["BucketName"]
     with _in_background(lambda: stage.deploy(built)) as first:
-        wait_until("the first one has the lock", lambda: store.size_of(other, bucket, LOCK_KEY))
+        wait_until("the first one has the lock", lambda: store.size_of(other, bucket, DEPLOY_LOCK_KEY))
         second = _verb(stage, "deploy-processor")
     expect(not first.errors, f"the first one failed: {first.errors}")
     lines = [line for line in second.stderr.splitlines() if line.strip()]

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import typer
 
+from contracts.capacity import CapacityMode
+from contracts.jobs import EngineName
 from ops.__main__ import run as run_app
 from ops.autoscaler import release
 from ops.aws.connection import Connection
 from ops.capacity import mode
 from ops.cli import screen
 from ops.infrastructure import deploy, migrate
-from ops.settings import REPOSITORY, CapacityMode, OpsSettings
+from ops.settings import REPOSITORY, OpsSettings
 from tests.integration.conftest import MODELS, running_cloud, settings_of
 from tests.scenarios.reality.rehearsal import FLEET, FLEET_SETTINGS, FULL, SETTINGS, rehearse
 from whisper_processor import models
-from whisper_processor.contracts import EngineName
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import autoscaler.decision
 from autoscaler.decision import Config
+from contracts.capacity import CapacityMode
+from contracts.jobs import JobStatus
+from contracts.keys import Owner
 from ops.aws.connection import Connection
 from ops.aws.logs import LogEvent, read_events
 from ops.capacity import mode
 from ops.lessons import lesson
-from ops.settings import REPOSITORY, CapacityMode, OpsSettings
+from ops.settings import REPOSITORY, OpsSettings
 from tests.scenarios.chaos.media import ffmpeg
 from tests.scenarios.reality.comparison import Comparison, Measured, Seen, Service, compare
-from whisper_processor.contracts import JobStatus, Owner
 
 POLL_WAIT = 2
 EMPTY_POLLS = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -15,15 +14,10 @@ import urllib3
 from botocore.exceptions import ClientError
 from ec2_metadata import EC2Metadata
 
-from whisper_processor.contracts import (
-    DRAIN_HOOK,
-    GROUP_TAG,
-    HEARTBEAT_TAG,
-    HOLD_TAG,
-    PROCESSOR_TAG,
-    Hold,
-    parse_hold,
-)
+from contracts.heartbeat import Heartbeat, format_heartbeat
+from contracts.hold import Hold, parse_hold
+from contracts.names import DRAIN_HOOK
+from contracts.tags import GROUP_TAG, HEARTBEAT_TAG, HOLD_TAG, MAX_VALUE_LENGTH, PROCESSOR_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -134,14 +128,11 @@ class Machine:
 
     def heartbeat(self, job_id: str | None, percent: int) -> None:
         """Tell the autoscaler in one tag, which it reads with the state it asks for anyway."""
-        now = _now()
-        # A job's id is the backend's: what a tag cannot hold, or would split it, is replaced.
-        job = re.sub(r"[^A-Za-z0-9+\-=._:/@]", "_", job_id) if job_id else None
-        self._tag(HEARTBEAT_TAG, f"{now} busy {job} {percent}%" if job else f"{now} idle")
+        self._tag(HEARTBEAT_TAG, format_heartbeat(Heartbeat(datetime.now(UTC), job_id, percent)))
 
     def crashed(self) -> None:
         """Say that the worker crashed in a loop: the autoscaler then leaves the instance stopped for a while."""
-        self._tag(HEARTBEAT_TAG, f"{_now()} crashed")
+        self._tag(HEARTBEAT_TAG, format_heartbeat(Heartbeat(datetime.now(UTC), crashed=True)))
 
     def leave(self) -> None:
         """Stop, to be started again; out of a fleet: end for good."""
@@ -151,7 +142,9 @@ class Machine:
             self._client.stop_instances(InstanceIds=[self.instance_id])
 
     def _tag(self, key: str, value: str) -> None:
-        self._client.create_tags(Resources=[self.instance_id], Tags=[{"Key": key, "Value": value[:256]}])
+        self._client.create_tags(
+            Resources=[self.instance_id], Tags=[{"Key": key, "Value": value[:MAX_VALUE_LENGTH]}]
+        )
 
 
 def region(metadata: Metadata) -> str | None:
@@ -169,7 +162,3 @@ def installed_release(prefix: Path = Path(sys.prefix)) -> str | None:
     """The name of the release this runs from; None where it was not installed as one (a checkout)."""
     folder = prefix.resolve()
     return folder.name if folder.parent.name == "releases" else None
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from whisper_processor.contracts import METRICS_NAMESPACE
+from contracts.metrics import AUDIO_SECONDS, NAMESPACE
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -42,7 +42,7 @@ class Metrics:
         data = [
             _datum("JobsDone", 1, "Count"),
             _datum("JobFailed", 0, "Count"),
-            _datum("AudioSeconds", audio_seconds, "Seconds"),
+            _datum(AUDIO_SECONDS, audio_seconds, "Seconds"),
             _datum("ProcessingSeconds", processing_seconds, "Seconds"),
             _datum("RealTimeFactor", processing_seconds / audio_seconds, "None"),
             _datum("QueueWait", queue_wait, "Seconds"),
@@ -71,7 +71,7 @@ class Metrics:
 
     def _send(self, data: Sequence[MetricDatumTypeDef]) -> None:
         try:
-            self._client.put_metric_data(Namespace=METRICS_NAMESPACE, MetricData=data)
+            self._client.put_metric_data(Namespace=NAMESPACE, MetricData=data)
         except (BotoCoreError, ClientError) as error:
             log.warning("metrics_not_sent", error=str(error))
 

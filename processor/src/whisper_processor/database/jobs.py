@@ -21,8 +21,10 @@ from pymysql.constants import CLIENT, CR, ER
 from pymysql.cursors import Cursor
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from whisper_processor.contracts import JobMessage, JobStatus, Owner, owner_of
+from contracts.jobs import JobStatus
+from contracts.keys import Owner, owner_of
 from whisper_processor.errors import PermanentError, TransientError
+from whisper_processor.messages import JobMessage
 from whisper_processor.worker.waiting import Tick
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.engines.base import Engine
 from whisper_processor.errors import PermanentError
 

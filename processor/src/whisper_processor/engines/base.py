@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from whisper_processor.contracts import Task
+from contracts.jobs import Task
 from whisper_processor.errors import PermanentError
 
 SAMPLE_RATE = 16_000

@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from pydantic import BaseModel, ConfigDict
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import Engine, Options, Transcription
 from whisper_processor.errors import PermanentError, TransientError

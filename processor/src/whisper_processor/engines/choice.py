@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 
 _CPUINFO = Path("/proc/cpuinfo")
 _BF16 = ("amx_bf16", "avx512_bf16")

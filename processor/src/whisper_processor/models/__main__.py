@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.models.catalogue import ModelError, installed
 from whisper_processor.models.fetch import fetch
 

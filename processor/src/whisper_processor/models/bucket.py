@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from contracts.jobs import EngineName
+from contracts.keys import MODELS_PREFIX
 from whisper_processor.aws.storage import LessonStore
-from whisper_processor.contracts import MODELS_PREFIX, EngineName
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.models.catalogue import MARKER, ModelFile, keeper
 from whisper_processor.models.fetch import sha256

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import urllib3
 
-from whisper_processor.contracts import EngineName
+from contracts.jobs import EngineName
 from whisper_processor.models.catalogue import MARKER, Model, ModelError, ModelFile, Package, keeper, known
 
 Say = Callable[[str], None]

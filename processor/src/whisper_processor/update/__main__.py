@@ -19,8 +19,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from urllib3.exceptions import HTTPError
 
+from contracts.metrics import NAMESPACE, UPDATE_FAILED
 from whisper_processor.aws.instance import Machine, Metadata, region
-from whisper_processor.contracts import METRICS_NAMESPACE, UPDATE_FAILED_METRIC, UpdateReport, UpdateResult
+from whisper_processor.releases import UpdateReport, UpdateResult
 from whisper_processor.telemetry import configure_logging
 from whisper_processor.update.memory import Memory
 from whisper_processor.update.roles import Installer
@@ -121,8 +122,8 @@ def _tell(report: UpdateReport, session: boto3.session.Session, memory: Memory, 
     if report.result in _ALARMING:
         try:
             session.client("cloudwatch", config=_QUICK).put_metric_data(
-                Namespace=METRICS_NAMESPACE,
-                MetricData=[{"MetricName": UPDATE_FAILED_METRIC, "Value": 1, "Unit": "Count"}],
+                Namespace=NAMESPACE,
+                MetricData=[{"MetricName": UPDATE_FAILED, "Value": 1, "Unit": "Count"}],
             )
         except (BotoCoreError, ClientError) as error:
             log.warning("update_failure_not_told", error=str(error))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from whisper_processor.contracts import UpdateReport
+from whisper_processor.releases import UpdateReport
 from whisper_processor.update.plan import Failure
 
 _FAILURE = TypeAdapter(Failure)

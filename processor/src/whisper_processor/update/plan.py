@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from whisper_processor.contracts import Wanted
+from whisper_processor.releases import Wanted
 
 
 @dataclass(frozen=True)

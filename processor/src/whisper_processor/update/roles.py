@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from whisper_processor.contracts import Release, ReleaseManifest
+from whisper_processor.releases import Release, ReleaseManifest
 
 _INSTALL_SECONDS = 900.0
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

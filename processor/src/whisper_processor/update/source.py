@@ -11,7 +11,8 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from whisper_processor.contracts import PARAMETER_PREFIX, WANTED_PARAMETER, StoredFile, Wanted
+from contracts.names import PARAMETER_PREFIX, WANTED_PARAMETER
+from whisper_processor.releases import StoredFile, Wanted
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

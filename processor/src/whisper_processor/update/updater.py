@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from whisper_processor.contracts import Release, StoredFile, UpdateReport, UpdateResult, Wanted
+from whisper_processor.releases import Release, StoredFile, UpdateReport, UpdateResult, Wanted
 from whisper_processor.update.memory import Memory
 from whisper_processor.update.plan import Failure, Step, next_step, sound_release
 from whisper_processor.update.roles import InstallFailed

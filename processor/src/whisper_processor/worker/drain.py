@@ -11,8 +11,8 @@ from types import FrameType
 
 import structlog
 
+from contracts.names import DRAIN_HOOK_SECONDS
 from whisper_processor.aws.instance import Metadata
-from whisper_processor.contracts import DRAIN_HOOK_SECONDS
 
 _GOODBYE_SECONDS = 10.0
 _SPOT_NOTICE_SECONDS = 120.0 - _GOODBYE_SECONDS

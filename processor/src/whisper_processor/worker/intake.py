@@ -16,8 +16,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from whisper_processor.aws.queue import Delivery, Lease, LessonQueue
 from whisper_processor.aws.storage import LessonStore
-from whisper_processor.contracts import JobMessage, parse_message
 from whisper_processor.errors import PermanentError, TransientError
+from whisper_processor.messages import JobMessage, parse_message
 from whisper_processor.worker.waiting import Tick, wait_for
 
 _UPLOAD = "upload"

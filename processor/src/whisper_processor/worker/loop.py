@@ -21,16 +21,19 @@ from tempfile import TemporaryDirectory
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
+from contracts.hold import Hold
+from contracts.jobs import EngineName, Task
+from contracts.keys import transcript_key
 from whisper_processor.audio.media import decode
 from whisper_processor.aws.instance import Machine
 from whisper_processor.aws.metrics import FailureKind, Metrics
 from whisper_processor.aws.storage import LessonStore
-from whisper_processor.contracts import EngineName, Hold, JobMessage, MalformedMessage, Task, transcript_key
 from whisper_processor.database.jobs import Claim, JobStore, Outcome, Result
 from whisper_processor.engines.base import Options, Transcription
 from whisper_processor.engines.child import Transcriber, Work
 from whisper_processor.engines.choice import Choice, resolve
 from whisper_processor.errors import Drained, LeaseLost, PermanentError, TransientError
+from whisper_processor.messages import JobMessage, MalformedMessage
 from whisper_processor.models import ModelError, fetch_from_bucket, is_english_only, model_path
 from whisper_processor.settings import Settings
 from whisper_processor.transcripts.confidence import confidence

@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_processor.contracts import (
-    JobMessage,
-    MalformedMessage,
-    Owner,
-    Task,
-    audio_key,
-    owner_of,
-    parse_message,
-    transcript_key,
-)
+from contracts.jobs import Task
+from contracts.keys import Owner, audio_key, owner_of, transcript_key
+from whisper_processor.messages import JobMessage, MalformedMessage, parse_message
 
 KEYS = [
     "audio-files/1/2/lesson.mp3",

@@ -1,4 +1,4 @@
-"""What the desk reads from tags, reasons and the dashboard, and the dashboard's arithmetic."""
+"""What the operator's screens read from EC2's reasons and the dashboard, and the dashboard's arithmetic."""
 
 from __future__ import annotations
 
@@ -7,40 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cfnlint.decode import decode
-from hypothesis import given
-from hypothesis import strategies as st
 
-from autoscaler import tags
 from ops.aws.metrics import Point, total
 from ops.observability.dashboard import evaluate, expand
-from ops.observability.status import parse_heartbeat, since
+from ops.observability.status import since
 from ops.settings import REPOSITORY
-from whisper_processor.contracts import parse_hold
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
-moments = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
-    lambda moment: moment.replace(microsecond=0)
-)
-
-
-@given(moments, st.none() | st.text("abc0-", min_size=1, max_size=36), st.integers(0, 100))
-def test_desk_and_autoscaler_read_the_same_heartbeat(at: datetime, job: str | None, percent: int) -> None:
-    text = tags.format_heartbeat(tags.Heartbeat(at, job, percent))
-    worker = parse_heartbeat(text)
-    assert worker is not None
-    assert (worker.heartbeat, worker.job_id, worker.crashed) == (at, job, False)
-    crashed = parse_heartbeat(tags.format_heartbeat(tags.Heartbeat(at, crashed=True)))
-    assert crashed is not None
-    assert crashed.crashed
-
-
-@given(st.text())
-def test_desk_and_autoscaler_agree_on_what_can_be_read_in_a_tag(text: str) -> None:
-    assert (parse_heartbeat(text) is None) == (tags.parse_heartbeat(text) is None)
-    ours, theirs = parse_hold(text), tags.parse_hold(text)
-    assert ours is not None
-    assert theirs is not None
-    assert (ours.by, ours.until, ours.active_at(NOW)) == (theirs.by, theirs.until, theirs.active(NOW))
 
 
 def test_a_stop_says_when_it_was_in_the_reason() -> None:
