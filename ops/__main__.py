@@ -112,8 +112,8 @@ def versions(as_json: Annotated[bool, typer.Option("--json", help="for scripts")
 @app.command()
 def launch() -> None:
     """Launch the appliance from the launch template, unless there is one."""
-    cloud = connect()
-    mode.of(cloud).launch(cloud, screen.say)
+    aws = connect()
+    mode.of(aws).launch(aws, screen.say)
 
 
 @app.command("roll")
@@ -123,8 +123,8 @@ def run_roll(
     ] = 120.0,
 ) -> None:
     """Replace the appliance by one of the newest image, once that one works; the old one ends its lesson first."""
-    cloud = connect()
-    mode.of(cloud).roll(cloud, screen.say, timedelta(minutes=minutes))
+    aws = connect()
+    mode.of(aws).roll(aws, screen.say, timedelta(minutes=minutes))
 
 
 @app.command("migrate")
@@ -143,14 +143,14 @@ def validate_image() -> None:
 @app.command()
 def ami() -> None:
     """Bake the appliance's AMI on AWS, record its id for `launch`, print it."""
-    cloud = connect()
-    if cloud.settings.cloud is not Cloud.AWS:
+    aws = connect()
+    if aws.settings.cloud is not Cloud.AWS:
         raise OpsError("an AMI is baked on AWS: set CLOUD=aws in .env; `make image` bakes the rehearsal's here")
-    cloud.ec2.describe_availability_zones()  # a bake that lacks credentials is to fail now, not in ten minutes
-    ingredients = images.gather(cloud.settings, screen.say)
-    image_id = images.bake(cloud.settings, ingredients, screen.say)
-    images.record(cloud, image_id)
-    wanted = store.read_wanted(cloud)
+    aws.ec2.describe_availability_zones()  # a bake that lacks credentials is to fail now, not in ten minutes
+    ingredients = images.gather(aws.settings, screen.say)
+    image_id = images.bake(aws.settings, ingredients, screen.say)
+    images.record(aws, image_id)
+    wanted = store.read_wanted(aws)
     if wanted is not None and wanted.release.name != ingredients.built.release.name:
         screen.say(f"{wanted.release.name} is wanted, the image brings {ingredients.built.release.name}:")
         screen.say(
@@ -163,8 +163,8 @@ def ami() -> None:
 @app.command("images")
 def show_images() -> None:
     """The appliance's AMIs: when and of what each was baked, its snapshots, and what refers to it."""
-    cloud = connect()
-    found = registry.read_images(cloud)
+    aws = connect()
+    found = registry.read_images(aws)
     if not found:
         screen.say("EC2 has no image of the appliance: `make ami` bakes one")
         return
@@ -247,7 +247,7 @@ def submit(
     typer.echo(submit_with_progress(connect(), file, Owner(school_id=school, teacher_id=teacher), request))
 
 
-def submit_with_progress(cloud: Connection, file: Path, owner: Owner, request: dict[str, str]) -> str:
+def submit_with_progress(aws: Connection, file: Path, owner: Owner, request: dict[str, str]) -> str:
     if request.get("model"):
         engine = EngineName(request.get("engine", EngineName.FASTER_WHISPER))
         try:
@@ -257,7 +257,7 @@ def submit_with_progress(cloud: Connection, file: Path, owner: Owner, request: d
     size = file.stat().st_size if file.is_file() else None
     with screen.progress_bar() as bar:
         task = bar.add_task("upload", total=size)
-        return lesson.submit(cloud, file, owner, request, lambda count: bar.advance(task, count))
+        return lesson.submit(aws, file, owner, request, lambda count: bar.advance(task, count))
 
 
 @app.command()
@@ -268,15 +268,15 @@ def watch(
     watch_with_progress(connect(), job, timeout)
 
 
-def watch_with_progress(cloud: Connection, job_id: str, timeout: float) -> lesson.Job:
-    job = lesson.find_job(cloud, job_id)
+def watch_with_progress(aws: Connection, job_id: str, timeout: float) -> lesson.Job:
+    job = lesson.find_job(aws, job_id)
     state, looked = "", 0.0
     with screen.progress_bar() as bar:
         task = bar.add_task("waiting", total=100)
-        for now in lesson.follow(cloud, job.id, timeout):
+        for now in lesson.follow(aws, job.id, timeout):
             job = now
             if time.monotonic() - looked > 1:
-                found = cloud.find_instance()
+                found = aws.find_instance()
                 state, looked = found["State"]["Name"] if found else "no machine", time.monotonic()
             bar.update(task, description=f"{job.status}, {state}", completed=job.progress)
     if job.error_message and job.status == "failed":
@@ -311,29 +311,29 @@ def show_status(as_json: Annotated[bool, typer.Option("--json", help="for script
 @app.command()
 def start(hours: Hours = 1.0) -> None:
     """Start the appliance, and hold the autoscaler off so that it stays up."""
-    cloud = connect()
-    mode.of(cloud).start(cloud, timedelta(hours=hours), screen.say)
+    aws = connect()
+    mode.of(aws).start(aws, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def stop(hours: Hours = 1.0) -> None:
     """Stop the appliance, and hold the autoscaler off so that it stays down."""
-    cloud = connect()
-    mode.of(cloud).stop(cloud, timedelta(hours=hours), screen.say)
+    aws = connect()
+    mode.of(aws).stop(aws, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def hold(hours: Hours = 1.0) -> None:
     """Keep the autoscaler from starting or stopping the appliance."""
-    cloud = connect()
-    mode.of(cloud).hold(cloud, timedelta(hours=hours), screen.say)
+    aws = connect()
+    mode.of(aws).hold(aws, timedelta(hours=hours), screen.say)
 
 
 @app.command()
 def release() -> None:
     """End a hold."""
-    cloud = connect()
-    mode.of(cloud).release(cloud, screen.say)
+    aws = connect()
+    mode.of(aws).release(aws, screen.say)
 
 
 @app.command("run-processor")
@@ -364,11 +364,11 @@ def show_alarms() -> None:
 @app.command("dashboard")
 def show_dashboard() -> None:
     """The dashboard's numbers, and on AWS where to look at it."""
-    cloud = connect()
-    rows = dashboard.read_dashboard(cloud, datetime.now(UTC))
+    aws = connect()
+    rows = dashboard.read_dashboard(aws, datetime.now(UTC))
     screen.show_dashboard(rows, list(dashboard.WINDOWS))
-    if cloud.settings.cloud is Cloud.AWS:
-        screen.say(dashboard.url(cloud))
+    if aws.settings.cloud is Cloud.AWS:
+        screen.say(dashboard.url(aws))
 
 
 @app.command("doctor")
@@ -390,14 +390,14 @@ def run_destroy(
     lose_queue: Annotated[bool, typer.Option(help="even when lessons wait in the queues that go")] = False,
 ) -> None:
     """Take everything down but lessons, transcripts, secret and database; asks first."""
-    cloud = connect()
-    for line in destroy.plan(cloud, lose_waiting=lose_queue):
+    aws = connect()
+    for line in destroy.plan(aws, lose_waiting=lose_queue):
         screen.say(line)
     if not yes:
         if not sys.stdin.isatty():
             raise OpsError("nothing was changed: confirm with YES=1")
         typer.confirm("Destroy it?", abort=True)
-    destroy.destroy(cloud, screen.say)
+    destroy.destroy(aws, screen.say)
 
 
 @app.command()
@@ -432,10 +432,10 @@ def show_logs(
     follow: Annotated[bool, typer.Option(help="go on until Ctrl-C")] = False,
 ) -> None:
     """The autoscaler's and the processor's events in order of time."""
-    cloud, since = connect(), datetime.now(UTC) - timedelta(minutes=minutes)
+    aws, since = connect(), datetime.now(UTC) - timedelta(minutes=minutes)
     seen: set[tuple[datetime, str]] = set()
     while True:
-        for event in logs.read_events(cloud, since):
+        for event in logs.read_events(aws, since):
             text = " ".join(f"{k}={v}" for k, v in event.fields.items() if k not in {"time", "worker", "snapshot"})
             if (event.time, text) not in seen:
                 seen.add((event.time, text))

@@ -13,9 +13,7 @@ from ops.aws.connection import Connection
 NOTICE_SECONDS = 120.0
 
 
-def interrupt(
-    cloud: Connection, root: Path, instance_id: str, seconds: float = NOTICE_SECONDS
-) -> threading.Thread:
+def interrupt(aws: Connection, root: Path, instance_id: str, seconds: float = NOTICE_SECONDS) -> threading.Thread:
     """Serve the notice in the instance's metadata, and terminate it after `seconds`, whatever its worker does.
 
     Returns the thread that waits for that.
@@ -26,7 +24,7 @@ def interrupt(
 
     def take() -> None:
         time.sleep(seconds)
-        cloud.ec2.terminate_instances(InstanceIds=[instance_id])
+        aws.ec2.terminate_instances(InstanceIds=[instance_id])
 
     thread = threading.Thread(target=take, name="spot", daemon=True)
     thread.start()

@@ -49,45 +49,45 @@ class DryRunFailed(OpsError):
     """The version does not tick; the text is the function's own error."""
 
 
-def deploy(cloud: Connection, say: Say) -> None:
+def deploy(aws: Connection, say: Say) -> None:
     """Deploy the stack, and let the checkout's code tick once a dry run of it succeeded.
 
     Raises OpsError, with the version before still ticking, when it does not succeed.
     """
-    live = live_version(cloud)
-    parameters = _parameters(cloud, say)
+    live = live_version(aws)
+    parameters = _parameters(aws, say)
     template = REPOSITORY / "infra" / "autoscaler.yaml"
-    stack = cloud.settings.autoscaler_stack
-    deploy_stack(cloud, stack, template, parameters | {"LiveVersion": _number(live)}, say)
-    function = cloud.autoscaler["FunctionName"]
-    published = _publish(cloud, function)
+    stack = aws.settings.autoscaler_stack
+    deploy_stack(aws, stack, template, parameters | {"LiveVersion": _number(live)}, say)
+    function = aws.autoscaler["FunctionName"]
+    published = _publish(aws, function)
     if live is None or published.number != live.number:
         say(f"dry run of {published}")
-        _prove_or_withdraw(cloud, function, published, live)
-        deploy_stack(cloud, stack, template, parameters | {"LiveVersion": str(published.number)}, say)
+        _prove_or_withdraw(aws, function, published, live)
+        deploy_stack(aws, stack, template, parameters | {"LiveVersion": str(published.number)}, say)
     say(f"{published} of the autoscaler ticks")
-    _notify_on_upload(cloud, cloud.foundation["BucketName"], cloud.autoscaler["LiveArn"])
+    _notify_on_upload(aws, aws.foundation["BucketName"], aws.autoscaler["LiveArn"])
     say("uploads start it at once; its rule runs every minute")
-    _prune(cloud, function, published, parameters["CodeKey"], say)
+    _prune(aws, function, published, parameters["CodeKey"], say)
 
 
-def rollback(cloud: Connection, wanted: str, say: Say) -> None:
+def rollback(aws: Connection, wanted: str, say: Say) -> None:
     """Let an earlier version tick again: the one before the live one, or the one named. Raises OpsError."""
-    function = cloud.autoscaler["FunctionName"]
-    live = live_version(cloud)
+    function = aws.autoscaler["FunctionName"]
+    live = live_version(aws)
     if live is None:
         raise OpsError("no version of the autoscaler is live: run `make deploy-lambda`")
-    known = {version.number: version for version in versions(cloud, function)}
+    known = {version.number: version for version in versions(aws, function)}
     target = choose(known, live.number, wanted)
     if target == live.number:
         say(f"{live} of the autoscaler ticks already")
         return
     say(f"dry run of {known[target]}")
     try:
-        dry_run(cloud, function, target)
+        dry_run(aws, function, target)
     except DryRunFailed as error:
         raise OpsError(f"{known[target]} fails ({error}); {live} goes on ticking") from error
-    change_parameters(cloud, cloud.settings.autoscaler_stack, {"LiveVersion": str(target)}, say)
+    change_parameters(aws, aws.settings.autoscaler_stack, {"LiveVersion": str(target)}, say)
     say(f"{known[target]} of the autoscaler ticks in the place of {live}; `make deploy-lambda` undoes that")
 
 
@@ -113,32 +113,32 @@ def superfluous(known: Iterable[int], live: int, kept: int = KEPT) -> list[int]:
     return [number for number in there if number not in needed]
 
 
-def live_version(cloud: Connection) -> Version | None:
+def live_version(aws: Connection) -> Version | None:
     """The version that ticks; None when none does, or nothing is deployed."""
     try:
-        function = cloud.autoscaler["FunctionName"]
-        alias = cloud.functions.get_alias(FunctionName=function, Name=ALIAS)
+        function = aws.autoscaler["FunctionName"]
+        alias = aws.functions.get_alias(FunctionName=function, Name=ALIAS)
     except OpsError:
         return None
-    except cloud.functions.exceptions.ResourceNotFoundException:
+    except aws.functions.exceptions.ResourceNotFoundException:
         return None
     number = alias["FunctionVersion"]
-    found = cloud.functions.get_function_configuration(FunctionName=function, Qualifier=number)
+    found = aws.functions.get_function_configuration(FunctionName=function, Qualifier=number)
     return Version(int(number), found.get("Description", ""))
 
 
-def versions(cloud: Connection, function: str) -> list[Version]:
+def versions(aws: Connection, function: str) -> list[Version]:
     """Those that exist, each of which has passed a dry run, oldest first."""
-    pages = cloud.functions.get_paginator("list_versions_by_function").paginate(FunctionName=function)
+    pages = aws.functions.get_paginator("list_versions_by_function").paginate(FunctionName=function)
     found = [v for page in pages for v in page["Versions"] if v["Version"] != _UNCHANGING]
     return sorted((Version(int(v["Version"]), v.get("Description", "")) for v in found), key=lambda v: v.number)
 
 
-def dry_run(cloud: Connection, function: str, version: int) -> None:
+def dry_run(aws: Connection, function: str, version: int) -> None:
     """Let that very version see and decide, without acting. Raises DryRunFailed."""
-    waiter = cloud.functions.get_waiter("published_version_active")
+    waiter = aws.functions.get_waiter("published_version_active")
     waiter.wait(FunctionName=function, Qualifier=str(version), WaiterConfig={"Delay": 1, "MaxAttempts": 120})
-    payload, failed = _invoke(cloud, function, version)
+    payload, failed = _invoke(aws, function, version)
     try:
         answer = json.loads(payload)
     except ValueError:
@@ -158,27 +158,27 @@ def is_tick(answer: object) -> bool:
     return answer.get("outcome") == "dry-run" and all(isinstance(word, str) and word for word in words)
 
 
-def _invoke(cloud: Connection, function: str, version: int) -> tuple[bytes, str]:
+def _invoke(aws: Connection, function: str, version: int) -> tuple[bytes, str]:
     """The answer, and what kind of error it is, if one."""
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            answer = cloud.functions.invoke(
+            answer = aws.functions.invoke(
                 FunctionName=function, Qualifier=str(version), Payload=json.dumps({"dryRun": True})
             )
             return answer["Payload"].read(), answer.get("FunctionError", "")
-        except cloud.functions.exceptions.TooManyRequestsException as error:
+        except aws.functions.exceptions.TooManyRequestsException as error:
             if time.monotonic() > deadline:
                 raise DryRunFailed(f"it was busy for {_BUSY_SECONDS:.0f} s") from error
             time.sleep(1)
 
 
-def _parameters(cloud: Connection, say: Say) -> dict[str, str]:
+def _parameters(aws: Connection, say: Say) -> dict[str, str]:
     """The stack's, with the checkout's code put where they say it is."""
-    foundation, settings = cloud.foundation, cloud.settings
+    foundation, settings = aws.foundation, aws.settings
     archive = pack()
     key = key_of(archive)
-    cloud.s3.put_object(Bucket=foundation["BucketName"], Key=key, Body=archive)
+    aws.s3.put_object(Bucket=foundation["BucketName"], Key=key, Body=archive)
     budget = settings.monthly_budget_usd
     if budget and settings.cloud is Cloud.LOCAL:
         say("the local cloud knows no budgets: MONTHLY_BUDGET_USD is left out")
@@ -189,7 +189,7 @@ def _parameters(cloud: Connection, say: Say) -> dict[str, str]:
         "HourlyPriceUsd": f"{hourly_price(settings.instance_type):g}",
         "CodeBucket": foundation["BucketName"],
         "CodeKey": key,
-        **fleet.autoscaler_parameters(cloud),
+        **fleet.autoscaler_parameters(aws),
         **{name: foundation[name] for name in _SHARED_OUTPUTS},
     }
 
@@ -198,35 +198,35 @@ def _number(version: Version | None) -> str:
     return str(version.number) if version else ""
 
 
-def _publish(cloud: Connection, function: str) -> Version:
+def _publish(aws: Connection, function: str) -> Version:
     """Lambda itself answers with the version there is when neither code nor configuration changed since."""
-    found = cloud.functions.publish_version(FunctionName=function, Description=git_revision())
+    found = aws.functions.publish_version(FunctionName=function, Description=git_revision())
     return Version(int(found["Version"]), found.get("Description", ""))
 
 
-def _prove_or_withdraw(cloud: Connection, function: str, version: Version, live: Version | None) -> None:
+def _prove_or_withdraw(aws: Connection, function: str, version: Version, live: Version | None) -> None:
     """A version that fails is deleted, so that every version there is has once succeeded."""
     try:
-        dry_run(cloud, function, version.number)
+        dry_run(aws, function, version.number)
     except DryRunFailed as error:
-        cloud.functions.delete_function(FunctionName=function, Qualifier=str(version.number))
+        aws.functions.delete_function(FunctionName=function, Qualifier=str(version.number))
         stays = f"{live} goes on ticking" if live else "nothing ticks yet"
         raise OpsError(f"the new autoscaler fails ({error}); {stays}") from error
 
 
-def _prune(cloud: Connection, function: str, live: Version, key: str, say: Say) -> None:
-    for number in superfluous((version.number for version in versions(cloud, function)), live.number):
-        cloud.functions.delete_function(FunctionName=function, Qualifier=str(number))
+def _prune(aws: Connection, function: str, live: Version, key: str, say: Say) -> None:
+    for number in superfluous((version.number for version in versions(aws, function)), live.number):
+        aws.functions.delete_function(FunctionName=function, Qualifier=str(number))
         say(f"version {number} of the autoscaler is deleted, {KEPT} newer ones stay")
-    bucket = cloud.foundation["BucketName"]
-    pages = cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=AUTOSCALER_PREFIX)
+    bucket = aws.foundation["BucketName"]
+    pages = aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=AUTOSCALER_PREFIX)
     archives = sorted((o for page in pages for o in page.get("Contents", [])), key=lambda o: o["LastModified"])
     for archive in archives[:-KEPT]:
         if archive["Key"] != key:
-            cloud.s3.delete_object(Bucket=bucket, Key=archive["Key"])
+            aws.s3.delete_object(Bucket=bucket, Key=archive["Key"])
 
 
-def _notify_on_upload(cloud: Connection, bucket: str, function_arn: str) -> None:
+def _notify_on_upload(aws: Connection, bucket: str, function_arn: str) -> None:
     """Add our notification to those the bucket has; the bucket may be the backend's."""
     ours: LambdaFunctionConfigurationTypeDef = {
         "Id": _NOTIFICATION_ID,
@@ -234,16 +234,16 @@ def _notify_on_upload(cloud: Connection, bucket: str, function_arn: str) -> None
         "Events": ["s3:ObjectCreated:*"],
         "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": AUDIO_PREFIX}]}},
     }
-    _replace_notification(cloud, bucket, [ours])
+    _replace_notification(aws, bucket, [ours])
 
 
-def end_notification(cloud: Connection, bucket: str) -> None:
+def end_notification(aws: Connection, bucket: str) -> None:
     """Take our notification from the bucket and leave all others."""
-    _replace_notification(cloud, bucket, [])
+    _replace_notification(aws, bucket, [])
 
 
-def _replace_notification(cloud: Connection, bucket: str, ours: list[LambdaFunctionConfigurationTypeDef]) -> None:
-    present = cloud.s3.get_bucket_notification_configuration(Bucket=bucket)
+def _replace_notification(aws: Connection, bucket: str, ours: list[LambdaFunctionConfigurationTypeDef]) -> None:
+    present = aws.s3.get_bucket_notification_configuration(Bucket=bucket)
     others = [c for c in present.get("LambdaFunctionConfigurations", []) if c.get("Id") != _NOTIFICATION_ID]
     wanted: NotificationConfigurationTypeDef = {
         "LambdaFunctionConfigurations": [*others, *ours],
@@ -252,4 +252,4 @@ def _replace_notification(cloud: Connection, bucket: str, ours: list[LambdaFunct
     }
     if "EventBridgeConfiguration" in present:
         wanted["EventBridgeConfiguration"] = present["EventBridgeConfiguration"]
-    cloud.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)
+    aws.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)

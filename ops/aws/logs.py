@@ -21,18 +21,18 @@ class LogEvent:
     """The JSON of the line; `{"text": …}` for a line that is none."""
 
 
-def read_events(cloud: Connection, since: datetime) -> list[LogEvent]:
+def read_events(aws: Connection, since: datetime) -> list[LogEvent]:
     """What both groups hold since then, in order of time. A group that is not there yet is empty."""
-    function = cloud.autoscaler["FunctionName"]
+    function = aws.autoscaler["FunctionName"]
     events = [
-        *_group(cloud, f"/aws/lambda/{function}", since, "autoscaler"),
-        *_group(cloud, PROCESSOR_LOG_GROUP, since, None),
+        *_group(aws, f"/aws/lambda/{function}", since, "autoscaler"),
+        *_group(aws, PROCESSOR_LOG_GROUP, since, None),
     ]
     return sorted(events, key=lambda event: event.time)
 
 
-def _group(cloud: Connection, group: str, since: datetime, source: str | None) -> Iterator[LogEvent]:
-    pages = cloud.logs.get_paginator("filter_log_events").paginate(
+def _group(aws: Connection, group: str, since: datetime, source: str | None) -> Iterator[LogEvent]:
+    pages = aws.logs.get_paginator("filter_log_events").paginate(
         logGroupName=group, startTime=int(since.timestamp() * 1000)
     )
     try:
@@ -43,7 +43,7 @@ def _group(cloud: Connection, group: str, since: datetime, source: str | None) -
                     fields = _fields(line)
                     if fields is not None:
                         yield LogEvent(_own_time(fields, moment), source or event["logStreamName"], fields)
-    except cloud.logs.exceptions.ResourceNotFoundException:
+    except aws.logs.exceptions.ResourceNotFoundException:
         return
 
 

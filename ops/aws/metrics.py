@@ -24,10 +24,10 @@ class Point:
 
 
 def read(
-    cloud: Connection, metric: Metric, statistic: str, *, start: datetime, end: datetime, period: timedelta
+    aws: Connection, metric: Metric, statistic: str, *, start: datetime, end: datetime, period: timedelta
 ) -> list[Point]:
     """The metric's points in order of time; CloudWatch gives 1,440 at most."""
-    answer = cloud.cloudwatch.get_metric_statistics(
+    answer = aws.cloudwatch.get_metric_statistics(
         Namespace=metric.namespace,
         MetricName=metric.name,
         Dimensions=[{"Name": name, "Value": value} for name, value in metric.dimensions.items()],

@@ -29,25 +29,25 @@ class Execution:
     stderr: str
 
 
-def is_online(cloud: Connection, instance_id: str) -> bool:
-    pages = cloud.ssm.get_paginator("describe_instance_information").paginate(
+def is_online(aws: Connection, instance_id: str) -> bool:
+    pages = aws.ssm.get_paginator("describe_instance_information").paginate(
         Filters=[{"Key": "InstanceIds", "Values": [instance_id]}]
     )
     found = [i for page in pages for i in page["InstanceInformationList"] if i["InstanceId"] == instance_id]
     return bool(found) and found[0]["PingStatus"] == "Online"
 
 
-def wait_online(cloud: Connection, instance_id: str, timeout: float) -> None:
+def wait_online(aws: Connection, instance_id: str, timeout: float) -> None:
     """A booted machine registers only after some seconds. Raises NotReachable after `timeout` seconds."""
     deadline = time.monotonic() + timeout
-    while not is_online(cloud, instance_id):
+    while not is_online(aws, instance_id):
         if time.monotonic() > deadline:
             raise NotReachable(f"SSM does not reach {instance_id}: run `make doctor`")
         time.sleep(_POLL_SECONDS)
 
 
 def execute(
-    cloud: Connection,
+    aws: Connection,
     instance_id: str,
     script: str,
     timeout: float,
@@ -58,7 +58,7 @@ def execute(
     Raises NotReachable when the machine does not take commands, OpsError after `timeout` seconds.
     """
     try:
-        sent = cloud.ssm.send_command(
+        sent = aws.ssm.send_command(
             InstanceIds=[instance_id],
             DocumentName="AWS-RunShellScript",
             Parameters={"commands": script.splitlines(), "executionTimeout": [str(max(30, int(timeout)))]},
@@ -69,7 +69,7 @@ def execute(
         raise
     command, started = sent["Command"]["CommandId"], time.monotonic()
     while True:
-        now = _invocation(cloud, command, instance_id)
+        now = _invocation(aws, command, instance_id)
         if now is not None and now.status in _ENDED:
             return now
         seconds = time.monotonic() - started
@@ -79,10 +79,10 @@ def execute(
         time.sleep(_POLL_SECONDS)
 
 
-def _invocation(cloud: Connection, command: str, instance_id: str) -> Execution | None:
+def _invocation(aws: Connection, command: str, instance_id: str) -> Execution | None:
     try:
-        found = cloud.ssm.get_command_invocation(CommandId=command, InstanceId=instance_id)
-    except cloud.ssm.exceptions.InvocationDoesNotExist:
+        found = aws.ssm.get_command_invocation(CommandId=command, InstanceId=instance_id)
+    except aws.ssm.exceptions.InvocationDoesNotExist:
         return None  # it takes a moment to appear
     return Execution(
         succeeded=found["Status"] == "Success",

@@ -19,10 +19,10 @@ _WAIT: WaiterConfigTypeDef = {"Delay": 2, "MaxAttempts": 600}
 
 
 def deploy_stack(
-    cloud: Connection, name: str, template: Path, parameters: Mapping[str, str], say: Callable[[str], None]
+    aws: Connection, name: str, template: Path, parameters: Mapping[str, str], say: Callable[[str], None]
 ) -> None:
     """Create or update; a stack with nothing to change is left as it is. Raises OpsError with the reason."""
-    client = cloud.cloudformation
+    client = aws.cloudformation
     arguments: dict[str, Any] = {
         "StackName": name,
         "TemplateBody": template.read_text(),
@@ -30,19 +30,17 @@ def deploy_stack(
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
         "Tags": [{"Key": STACK_TAG, "Value": name}],
     }
-    status = _status(cloud, name)
+    status = _status(aws, name)
     if status == "ROLLBACK_COMPLETE":  # its creation failed; such a stack can only be deleted
-        delete_stack(cloud, name, say)
+        delete_stack(aws, name, say)
         status = None
     exists = status is not None
-    _change(cloud, name, client.update_stack if exists else client.create_stack, arguments, say, exists=exists)
+    _change(aws, name, client.update_stack if exists else client.create_stack, arguments, say, exists=exists)
 
 
-def change_parameters(
-    cloud: Connection, name: str, changed: Mapping[str, str], say: Callable[[str], None]
-) -> None:
+def change_parameters(aws: Connection, name: str, changed: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Update a stack that exists in nothing but these parameters. Raises OpsError with the reason."""
-    present = cloud.cloudformation.describe_stacks(StackName=name)["Stacks"][0].get("Parameters", [])
+    present = aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0].get("Parameters", [])
     kept = [p["ParameterKey"] for p in present if p["ParameterKey"] not in changed]
     arguments = {
         "StackName": name,
@@ -53,11 +51,11 @@ def change_parameters(
         ],
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
     }
-    _change(cloud, name, cloud.cloudformation.update_stack, arguments, say, exists=True)
+    _change(aws, name, aws.cloudformation.update_stack, arguments, say, exists=True)
 
 
 def _change(
-    cloud: Connection,
+    aws: Connection,
     name: str,
     action: Callable[..., object],
     arguments: Mapping[str, Any],
@@ -67,7 +65,7 @@ def _change(
 ) -> None:
     try:
         action(**arguments)
-        waiter = cloud.cloudformation.get_waiter("stack_update_complete" if exists else "stack_create_complete")
+        waiter = aws.cloudformation.get_waiter("stack_update_complete" if exists else "stack_create_complete")
         waiter.wait(StackName=name, WaiterConfig=_WAIT)
     except ClientError as error:
         if "No updates are to be performed" in str(error):
@@ -75,32 +73,32 @@ def _change(
             return
         raise OpsError(f"stack {name} was refused: {error.response['Error']['Message']}") from error
     except WaiterError as error:
-        raise OpsError(f"stack {name} failed: {_first_failure(cloud, name)}") from error
+        raise OpsError(f"stack {name} failed: {_first_failure(aws, name)}") from error
     finally:
-        cloud.forget_outputs(name)
+        aws.forget_outputs(name)
     say(f"{name}: {'updated' if exists else 'created'}")
 
 
-def delete_stack(cloud: Connection, name: str, say: Callable[[str], None]) -> None:
-    if _status(cloud, name) is None:
+def delete_stack(aws: Connection, name: str, say: Callable[[str], None]) -> None:
+    if _status(aws, name) is None:
         return
-    cloud.cloudformation.delete_stack(StackName=name)
-    cloud.cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig=_WAIT)
-    cloud.forget_outputs(name)
+    aws.cloudformation.delete_stack(StackName=name)
+    aws.cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig=_WAIT)
+    aws.forget_outputs(name)
     say(f"{name}: deleted")
 
 
-def _status(cloud: Connection, name: str) -> str | None:
+def _status(aws: Connection, name: str) -> str | None:
     try:
-        return cloud.cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
+        return aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
     except ClientError as error:
         if "does not exist" in str(error):
             return None
         raise
 
 
-def _first_failure(cloud: Connection, name: str) -> str:
-    events = cloud.cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+def _first_failure(aws: Connection, name: str) -> str:
+    events = aws.cloudformation.describe_stack_events(StackName=name)["StackEvents"]
     for event in reversed(events):
         if event.get("ResourceStatus", "").endswith("_FAILED"):
             return f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"

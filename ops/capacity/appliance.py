@@ -28,29 +28,29 @@ _DRAIN_SECONDS = 240.0  # the longest DRAIN_SECONDS that makes sense under Spot,
 _ONLINE_SECONDS = 120.0
 
 
-def start(cloud: Connection, hold_for: timedelta, say: Say) -> None:
+def start(aws: Connection, hold_for: timedelta, say: Say) -> None:
     """The hold first: between a start and a late hold the autoscaler could stop it again."""
-    hold(cloud, hold_for, say)
-    _command(cloud, "started", cloud.ec2.start_instances)
-    wait_for(cloud, "running", _STATE_SECONDS, _tell(say))
+    hold(aws, hold_for, say)
+    _command(aws, "started", aws.ec2.start_instances)
+    wait_for(aws, "running", _STATE_SECONDS, _tell(say))
 
 
-def stop(cloud: Connection, hold_for: timedelta, say: Say) -> None:
+def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
     """The worker is asked to finish or give back what it has in hand, then the instance is stopped."""
-    hold(cloud, hold_for, say)
-    instance = cloud.instance()
-    if instance["State"]["Name"] == "running" and not drain(cloud, instance["InstanceId"], say):
+    hold(aws, hold_for, say)
+    instance = aws.instance()
+    if instance["State"]["Name"] == "running" and not drain(aws, instance["InstanceId"], say):
         say("going on: EC2's stop asks the worker too, with less time")
-    _command(cloud, "stopped", cloud.ec2.stop_instances)
-    wait_for(cloud, "stopped", _STATE_SECONDS, _tell(say))
+    _command(aws, "stopped", aws.ec2.stop_instances)
+    wait_for(aws, "stopped", _STATE_SECONDS, _tell(say))
 
 
-def drain(cloud: Connection, instance_id: str, say: Say) -> bool:
+def drain(aws: Connection, instance_id: str, say: Say) -> bool:
     """Stop the worker after it has finished its lesson or given it back; whether it has left."""
     say("asking the worker to finish its lesson, or to give it back to the queue")
     try:
         ended = run_command.execute(
-            cloud, instance_id, f"systemctl stop {SERVICE}", _DRAIN_SECONDS, every(10, say, "draining")
+            aws, instance_id, f"systemctl stop {SERVICE}", _DRAIN_SECONDS, every(10, say, "draining")
         )
     except OpsError as error:
         say(str(error))
@@ -59,71 +59,69 @@ def drain(cloud: Connection, instance_id: str, say: Say) -> bool:
     return ended.succeeded
 
 
-def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
+def hold(aws: Connection, duration: timedelta, say: Say) -> None:
     """Keep the autoscaler from acting until then."""
     hold = hold_from_now(duration)
     value, until = format_hold(hold), hold.until and format_time(hold.until)
-    instance_id = cloud.instance()["InstanceId"]
-    cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": value}])
+    instance_id = aws.instance()["InstanceId"]
+    aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": value}])
     say(f"the autoscaler leaves {instance_id} alone until {until}; `make release` ends that")
 
 
-def release(cloud: Connection, say: Say) -> None:
-    instance_id = cloud.instance()["InstanceId"]
-    cloud.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])
+def release(aws: Connection, say: Say) -> None:
+    instance_id = aws.instance()["InstanceId"]
+    aws.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])
     say(f"the autoscaler looks after {instance_id} again")
 
 
-def run_processor(cloud: Connection, minutes: float, say: Say) -> str:
+def run_processor(aws: Connection, minutes: float, say: Say) -> str:
     """Run the documented manual command on the machine, in the service's place; returns what it printed.
 
     It works until the queue stayed empty, without stopping the instance, so that its words can be read; then the
     service runs again. Raises OpsError when it fails.
     """
-    instance_id = running_instance(cloud)
-    run_command.wait_online(cloud, instance_id, _ONLINE_SECONDS)
+    instance_id = running_instance(aws)
+    run_command.wait_online(aws, instance_id, _ONLINE_SECONDS)
     script = f"""systemctl stop {SERVICE}
 trap 'systemctl start {SERVICE}' EXIT
 export STOP_WHEN_IDLE=false
 cd "${{WHISPER_HOME:-/opt/whisper}}" && timeout {int(minutes * 60)} python3.11 processor.py 2>&1"""
     say("the service is stopped and `cd /opt/whisper && python3.11 processor.py` runs in its place")
-    ended = run_command.execute(
-        cloud, instance_id, script, minutes * 60 + _DRAIN_SECONDS, every(10, say, "running")
-    )
+    ended = run_command.execute(aws, instance_id, script, minutes * 60 + _DRAIN_SECONDS, every(10, say, "running"))
     if not ended.succeeded:
         raise OpsError(f"the processor failed: {_last_line(ended.stdout or ended.stderr)}")
     return ended.stdout
 
 
-def session(cloud: Connection) -> None:
+def session(aws: Connection) -> None:
     """Open a shell on the machine; replaces this process. Raises OpsError when that cannot be."""
-    instance_id = running_instance(cloud)
-    if cloud.settings.cloud is Cloud.LOCAL:
+    instance_id = running_instance(aws)
+    if aws.settings.cloud is Cloud.LOCAL:
         sys.stdout.flush()
         os.chdir(REPOSITORY)
         os.execv(sys.executable, [sys.executable, "-m", "local", "session", instance_id])  # noqa: S606
     for program, source in (("aws", "the AWS CLI"), ("session-manager-plugin", "AWS's Session Manager plugin")):
         if shutil.which(program) is None:
             raise OpsError(f"{program} is not installed: it is {source}, see AWS's documentation for its package")
-    run_command.wait_online(cloud, instance_id, _ONLINE_SECONDS)
-    profile = ["--profile", cloud.settings.aws_profile] if cloud.settings.aws_profile else []
-    target = ["ssm", "start-session", "--target", instance_id, "--region", cloud.settings.aws_region]
+    run_command.wait_online(aws, instance_id, _ONLINE_SECONDS)
+    profile = ["--profile", aws.settings.aws_profile] if aws.settings.aws_profile else []
+    target = ["ssm", "start-session", "--target", instance_id, "--region", aws.settings.aws_region]
     os.execvp("aws", ["aws", *target, *profile])  # noqa: S606
 
 
-def running_instance(cloud: Connection) -> str:
+def running_instance(aws: Connection) -> str:
     """The appliance's id. Raises OpsError when it is not running."""
-    instance = cloud.instance()
+    instance = aws.instance()
     if instance["State"]["Name"] != "running":
         raise OpsError(f"the appliance is {instance['State']['Name']}: run `make start` first")
     return instance["InstanceId"]
 
 
-def wait_for(cloud: Connection, state: str, timeout: float, on_state: Say = lambda _state: None) -> None:
+def wait_for(aws: Connection, state: str, timeout: float, on_state: Say = lambda _state: None) -> None:
     """Wait until the appliance is in `state`. Raises OpsError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
-        now = cloud.instance()["State"]["Name"]
+        now = aws.instance()["State"]["Name"]
         on_state(now)
         if now == state:
             return
@@ -132,8 +130,8 @@ def wait_for(cloud: Connection, state: str, timeout: float, on_state: Say = lamb
         time.sleep(_POLL_SECONDS)
 
 
-def _command(cloud: Connection, done: str, action: Callable[..., object]) -> None:
-    instance = cloud.instance()
+def _command(aws: Connection, done: str, action: Callable[..., object]) -> None:
+    instance = aws.instance()
     try:
         action(InstanceIds=[instance["InstanceId"]])
     except ClientError as error:

@@ -37,9 +37,9 @@ _REFRESH = timedelta(hours=1)
 _REFRESHED = {"Successful", "Failed", "Cancelled", "RollbackSuccessful", "RollbackFailed"}
 
 
-def deploy(cloud: Connection, say: Say) -> None:
+def deploy(aws: Connection, say: Say) -> None:
     """Create or update the group's stack, from the foundation's launch template as it is now."""
-    settings, foundation = cloud.settings, cloud.foundation
+    settings, foundation = aws.settings, aws.foundation
     parameters = {
         "LaunchTemplateId": foundation["LaunchTemplateId"],
         "LaunchTemplateVersion": foundation["LaunchTemplateVersion"],
@@ -47,7 +47,7 @@ def deploy(cloud: Connection, say: Say) -> None:
         "InstanceProfileName": foundation["InstanceProfileName"],
         "SecurityGroupId": foundation["SecurityGroupId"],
         "AlarmTopicArn": foundation["AlarmTopicArn"],
-        "SubnetIds": ",".join(_subnets(cloud)),
+        "SubnetIds": ",".join(_subnets(aws)),
         "Maximum": str(settings.fleet_maximum),
         "InstanceTypes": settings.fleet_instance_types,
         "ArmImageId": settings.fleet_arm_image_id,
@@ -55,28 +55,28 @@ def deploy(cloud: Connection, say: Say) -> None:
         "OnDemandPercent": str(settings.fleet_on_demand_percent),
         "DrainSeconds": str(DRAIN_HOOK_SECONDS),
     }
-    deploy_stack(cloud, settings.fleet_stack, REPOSITORY / "infra" / "fleet.yaml", parameters, say)
+    deploy_stack(aws, settings.fleet_stack, REPOSITORY / "infra" / "fleet.yaml", parameters, say)
 
 
-def retire(cloud: Connection, say: Say) -> None:
+def retire(aws: Connection, say: Say) -> None:
     """Let the fleet's workers leave, then take its stack down. Nothing when there is none."""
-    if cloud.stack_outputs(cloud.settings.fleet_stack) is None:
+    if aws.stack_outputs(aws.settings.fleet_stack) is None:
         return
-    if find_group(cloud) is not None:
+    if find_group(aws) is not None:
         say("the fleet's workers finish their lessons or give them back, then the fleet goes")
-        hold(cloud, _RETIRING, say)  # or the autoscaler would add machines for what is given back
-        _end_all(cloud, say)
-    delete_stack(cloud, cloud.settings.fleet_stack, say)
+        hold(aws, _RETIRING, say)  # or the autoscaler would add machines for what is given back
+        _end_all(aws, say)
+    delete_stack(aws, aws.settings.fleet_stack, say)
 
 
-def autoscaler_parameters(cloud: Connection) -> dict[str, str]:
+def autoscaler_parameters(aws: Connection) -> dict[str, str]:
     """What the autoscaler's stack has to know of the capacity. Raises OpsError when the fleet is not deployed."""
-    settings = cloud.settings
+    settings = aws.settings
     if settings.capacity_mode is CapacityMode.INSTANCE:
         return {"CapacityMode": settings.capacity_mode}
     return {
         "CapacityMode": settings.capacity_mode,
-        "GroupName": _name(cloud),
+        "GroupName": _name(aws),
         "TargetWaitMinutes": f"{settings.fleet_target_wait_minutes:g}",
         "BootMinutes": f"{settings.fleet_boot_minutes:g}",
         "AudioMinutesPerMinute": f"{settings.fleet_audio_minutes_per_minute:g}",
@@ -85,11 +85,11 @@ def autoscaler_parameters(cloud: Connection) -> dict[str, str]:
     }
 
 
-def launch(cloud: Connection, say: Say) -> str:
+def launch(aws: Connection, say: Say) -> str:
     """Nothing is to be launched: the autoscaler does. Returns the group's name."""
-    found = group(cloud)
+    found = group(aws)
     say(f"fleet {say_group(found)}; the autoscaler adds machines when lessons wait")
-    for instance in cloud.other_machines():
+    for instance in aws.other_machines():
         say(
             f"the one appliance {instance['InstanceId']} ({instance['State']['Name']}) is left for the way back to"
             " CAPACITY_MODE=instance; it costs its disk"
@@ -97,31 +97,31 @@ def launch(cloud: Connection, say: Say) -> str:
     return found["AutoScalingGroupName"]
 
 
-def start(cloud: Connection, hold_for: timedelta, say: Say) -> None:
+def start(aws: Connection, hold_for: timedelta, say: Say) -> None:
     """Have one machine at least, and keep what is there up."""
-    hold(cloud, hold_for, say)
-    found = group(cloud)
+    hold(aws, hold_for, say)
+    found = group(aws)
     if found["DesiredCapacity"] == 0:
-        cloud.autoscaling.set_desired_capacity(
+        aws.autoscaling.set_desired_capacity(
             AutoScalingGroupName=found["AutoScalingGroupName"], DesiredCapacity=1, HonorCooldown=False
         )
         say("one machine is asked for")
-    wait_for(cloud, lambda now: bool(_in_service(now)), _UP_SECONDS, "a machine in service", say)
+    wait_for(aws, lambda now: bool(_in_service(now)), _UP_SECONDS, "a machine in service", say)
 
 
-def stop(cloud: Connection, hold_for: timedelta, say: Say) -> None:
+def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
     """Each worker finishes its lesson or gives it back, and its machine ends; the hold keeps the fleet empty."""
-    hold(cloud, hold_for, say)
-    _end_all(cloud, say)
+    hold(aws, hold_for, say)
+    _end_all(aws, say)
     say("the fleet is empty")
 
 
-def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
+def hold(aws: Connection, duration: timedelta, say: Say) -> None:
     """Keep the autoscaler from adding machines, and workers from leaving an empty queue, until then."""
     hold = hold_from_now(duration)
     value, until = format_hold(hold), hold.until and format_time(hold.until)
-    name = _name(cloud)
-    cloud.autoscaling.create_or_update_tags(
+    name = _name(aws)
+    aws.autoscaling.create_or_update_tags(
         Tags=[
             {
                 "ResourceId": name,
@@ -132,29 +132,27 @@ def hold(cloud: Connection, duration: timedelta, say: Say) -> None:
             }
         ]
     )
-    if ids := _ids(cloud):
-        cloud.ec2.create_tags(Resources=ids, Tags=[{"Key": HOLD_TAG, "Value": value}])
+    if ids := _ids(aws):
+        aws.ec2.create_tags(Resources=ids, Tags=[{"Key": HOLD_TAG, "Value": value}])
     say(f"the autoscaler leaves fleet {name} alone until {until}; `make release` ends that")
 
 
-def release(cloud: Connection, say: Say) -> None:
-    name = _name(cloud)
-    cloud.autoscaling.delete_tags(
-        Tags=[{"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": HOLD_TAG}]
-    )
-    if ids := _ids(cloud):
-        cloud.ec2.delete_tags(Resources=ids, Tags=[{"Key": HOLD_TAG}])
+def release(aws: Connection, say: Say) -> None:
+    name = _name(aws)
+    aws.autoscaling.delete_tags(Tags=[{"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": HOLD_TAG}])
+    if ids := _ids(aws):
+        aws.ec2.delete_tags(Resources=ids, Tags=[{"Key": HOLD_TAG}])
     say(f"the autoscaler looks after fleet {name} again")
 
 
-def roll(cloud: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
+def roll(aws: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
     """Replace machines of an older launch template, a few at a time, each when its worker has let go.
 
     Seldom needed: a fleet returns to nothing by itself, and what comes after is new. Raises OpsError when the
     refresh does not succeed in time.
     """
-    name = _name(cloud)
-    refresh = cloud.autoscaling.start_instance_refresh(
+    name = _name(aws)
+    refresh = aws.autoscaling.start_instance_refresh(
         AutoScalingGroupName=name,
         Strategy="Rolling",
         # Protection is against scaling in; here the hook is what lets a worker end its lesson.
@@ -167,9 +165,9 @@ def roll(cloud: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
     )["InstanceRefreshId"]
     deadline, said = time.monotonic() + timeout.total_seconds(), ""
     while True:
-        now = cloud.autoscaling.describe_instance_refreshes(
-            AutoScalingGroupName=name, InstanceRefreshIds=[refresh]
-        )["InstanceRefreshes"][0]
+        now = aws.autoscaling.describe_instance_refreshes(AutoScalingGroupName=name, InstanceRefreshIds=[refresh])[
+            "InstanceRefreshes"
+        ][0]
         text = f"instance refresh {now['Status']}, {now.get('PercentageComplete', 0)} %"
         if text != said:
             said = text
@@ -185,19 +183,19 @@ def roll(cloud: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
         )
 
 
-def group(cloud: Connection) -> AutoScalingGroupTypeDef:
+def group(aws: Connection) -> AutoScalingGroupTypeDef:
     """Raises OpsError when it is not deployed."""
-    found = find_group(cloud)
+    found = find_group(aws)
     if found is None:
         raise OpsError("there is no fleet: run `make deploy-infra deploy-lambda`")
     return found
 
 
-def find_group(cloud: Connection) -> AutoScalingGroupTypeDef | None:
-    outputs = cloud.stack_outputs(cloud.settings.fleet_stack)
+def find_group(aws: Connection) -> AutoScalingGroupTypeDef | None:
+    outputs = aws.stack_outputs(aws.settings.fleet_stack)
     if outputs is None:
         return None
-    answer = cloud.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[outputs["GroupName"]])
+    answer = aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[outputs["GroupName"]])
     return next(iter(answer["AutoScalingGroups"]), None)
 
 
@@ -208,7 +206,7 @@ def say_group(found: AutoScalingGroupTypeDef) -> str:
 
 
 def wait_for(
-    cloud: Connection,
+    aws: Connection,
     true: Callable[[AutoScalingGroupTypeDef], bool],
     timeout: float,
     what: str,
@@ -217,7 +215,7 @@ def wait_for(
     """Wait until the group is as asked for, saying each change. Raises OpsError after `timeout` seconds."""
     deadline, said, last = time.monotonic() + timeout, "", time.monotonic()
     while True:
-        now = group(cloud)
+        now = group(aws)
         text = say_group(now)
         if text != said or time.monotonic() - last > _SAY_SECONDS:
             said, last = text, time.monotonic()
@@ -233,22 +231,22 @@ def is_empty(now: AutoScalingGroupTypeDef) -> bool:
     return now["DesiredCapacity"] == 0 and not now["Instances"]
 
 
-def _end_all(cloud: Connection, say: Say) -> None:
+def _end_all(aws: Connection, say: Say) -> None:
     """End each machine when its worker has let go; those that are on their way out already are waited for."""
-    found = group(cloud)
+    found = group(aws)
     # First: nothing is to be launched in an ended machine's place. Those in service are protected from this.
-    cloud.autoscaling.set_desired_capacity(
+    aws.autoscaling.set_desired_capacity(
         AutoScalingGroupName=found["AutoScalingGroupName"], DesiredCapacity=0, HonorCooldown=False
     )
-    for member in group(cloud)["Instances"]:
+    for member in group(aws)["Instances"]:
         if not member["LifecycleState"].startswith("Terminat"):
-            _terminate(cloud, member["InstanceId"])
-    wait_for(cloud, is_empty, _EMPTY_SECONDS, "an empty fleet", say)
+            _terminate(aws, member["InstanceId"])
+    wait_for(aws, is_empty, _EMPTY_SECONDS, "an empty fleet", say)
 
 
-def _terminate(cloud: Connection, instance_id: str) -> None:
+def _terminate(aws: Connection, instance_id: str) -> None:
     try:
-        cloud.autoscaling.terminate_instance_in_auto_scaling_group(
+        aws.autoscaling.terminate_instance_in_auto_scaling_group(
             InstanceId=instance_id, ShouldDecrementDesiredCapacity=False
         )
     except ClientError as error:
@@ -260,21 +258,21 @@ def _in_service(now: AutoScalingGroupTypeDef) -> list[InstanceTypeDef]:
     return [member for member in now["Instances"] if member["LifecycleState"] == "InService"]
 
 
-def _ids(cloud: Connection) -> list[str]:
-    return [member["InstanceId"] for member in group(cloud)["Instances"]]
+def _ids(aws: Connection) -> list[str]:
+    return [member["InstanceId"] for member in group(aws)["Instances"]]
 
 
-def _name(cloud: Connection) -> str:
-    return group(cloud)["AutoScalingGroupName"]
+def _name(aws: Connection) -> str:
+    return group(aws)["AutoScalingGroupName"]
 
 
-def _subnets(cloud: Connection) -> list[str]:
+def _subnets(aws: Connection) -> list[str]:
     """Those of .env; else the default subnets of the VPC, one in each zone."""
-    settings = cloud.settings
+    settings = aws.settings
     if named := settings.fleet_subnet_ids or settings.subnet_id:
         return [each.strip() for each in named.split(",")]
-    vpc = settings.vpc_id or cloud.default_vpc()
-    found = cloud.ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
+    vpc = settings.vpc_id or aws.default_vpc()
+    found = aws.ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
     ids = sorted(subnet["SubnetId"] for subnet in found if subnet.get("DefaultForAz"))
     if not ids:
         raise OpsError(f"{vpc} has no default subnets: set FLEET_SUBNET_IDS in .env")

@@ -36,10 +36,8 @@ _MODES = {
         hold=appliance.hold,
         release=appliance.release,
         launch=deploy.launch,
-        roll=lambda cloud, say, work: replacement.roll(
-            cloud, say, replacement.Patience(work=work.total_seconds())
-        ),
-        wait_idle=lambda cloud, seconds: appliance.wait_for(cloud, "stopped", seconds),
+        roll=lambda aws, say, work: replacement.roll(aws, say, replacement.Patience(work=work.total_seconds())),
+        wait_idle=lambda aws, seconds: appliance.wait_for(aws, "stopped", seconds),
         idle="instance stopped: idle, it costs its disk and nothing else",
     ),
     CapacityMode.FLEET: Capacity(
@@ -49,12 +47,12 @@ _MODES = {
         release=fleet.release,
         launch=fleet.launch,
         roll=fleet.roll,
-        wait_idle=lambda cloud, seconds: fleet.wait_for(cloud, fleet.is_empty, seconds, "an empty fleet"),
+        wait_idle=lambda aws, seconds: fleet.wait_for(aws, fleet.is_empty, seconds, "an empty fleet"),
         idle="fleet at 0: idle, it costs nothing",
     ),
 }
 
 
-def of(cloud: Connection) -> Capacity:
+def of(aws: Connection) -> Capacity:
     """What CAPACITY_MODE names."""
-    return _MODES[cloud.settings.capacity_mode]
+    return _MODES[aws.settings.capacity_mode]

@@ -137,52 +137,52 @@ def next_step(members: Sequence[Member], wanted: Model) -> Step:
     return Retire(stale, current) if stale else Done(current)
 
 
-def roll(cloud: Connection, say: Say, patience: Patience | None = None) -> None:
+def roll(aws: Connection, say: Say, patience: Patience | None = None) -> None:
     """Replace the appliance by one of the launch template's newest version. Safe to repeat.
 
     Raises OpsError when the new one does not work: it is terminated then, and the old one stays in charge.
     """
     patience = patience or Patience()
-    wanted = _wanted(cloud)
+    wanted = _wanted(aws)
     while True:
-        match next_step(_members(cloud), wanted):
+        match next_step(_members(aws), wanted):
             case Done(current):
-                deploy.watch_status_checks(cloud, current.id)
+                deploy.watch_status_checks(aws, current.id)
                 say(f"appliance {current.id} is {wanted}: nothing is left to do")
                 return
             case Drop(unwanted):
                 for member in unwanted:
                     say(f"{member.id} was on trial with {member.model}, which is no longer wanted")
-                    _let_go(cloud, member.id, patience, say)
+                    _let_go(aws, member.id, patience, say)
             case Launch():
-                _refuse_under_hold(cloud)
-                new_id = deploy.run_appliance(cloud, {REPLACEMENT_TAG: Part.TRIAL})
+                _refuse_under_hold(aws)
+                new_id = deploy.run_appliance(aws, {REPLACEMENT_TAG: Part.TRIAL})
                 say(f"{new_id} is launched, {wanted}, on trial")
-                _wait_until_listed(cloud, new_id)
+                _wait_until_listed(aws, new_id)
             case Prove(new, old):
-                _prove(cloud, new, old, patience, say)
-                _hand_over(cloud, new, old, say)
+                _prove(aws, new, old, patience, say)
+                _hand_over(aws, new, old, say)
             case Retire(leaving, current):
-                deploy.watch_status_checks(cloud, current.id)
+                deploy.watch_status_checks(aws, current.id)
                 for member in leaving:
-                    _tag(cloud, member.id, REPLACEMENT_TAG, Part.LEAVING)
-                    _let_go(cloud, member.id, patience, say)
+                    _tag(aws, member.id, REPLACEMENT_TAG, Part.LEAVING)
+                    _let_go(aws, member.id, patience, say)
 
 
-def _wanted(cloud: Connection) -> Model:
+def _wanted(aws: Connection) -> Model:
     """The launch template's newest version. Raises OpsError when that has not the image that was baked last."""
-    versions = cloud.ec2.describe_launch_template_versions(
-        LaunchTemplateId=cloud.foundation["LaunchTemplateId"], Versions=["$Latest"]
+    versions = aws.ec2.describe_launch_template_versions(
+        LaunchTemplateId=aws.foundation["LaunchTemplateId"], Versions=["$Latest"]
     )["LaunchTemplateVersions"]
     data = versions[0]["LaunchTemplateData"]
     wanted = Model(data.get("ImageId", ""), data.get("InstanceType", ""))
-    baked = bake.image_id(cloud)
+    baked = bake.image_id(aws)
     if wanted.image_id != baked:
         raise OpsError(f"the launch template has {wanted.image_id}, not {baked}: run `make deploy-infra` first")
     return wanted
 
 
-def _members(cloud: Connection) -> list[Member]:
+def _members(aws: Connection) -> list[Member]:
     return [
         Member(
             instance["InstanceId"],
@@ -190,32 +190,32 @@ def _members(cloud: Connection) -> list[Member]:
             instance["LaunchTime"],
             tags_of(instance).get(REPLACEMENT_TAG),
         )
-        for instance in cloud.instances()
+        for instance in aws.instances()
         if not in_group(instance)
     ]
 
 
-def _wait_until_listed(cloud: Connection, instance_id: str) -> None:
+def _wait_until_listed(aws: Connection, instance_id: str) -> None:
     """EC2's answers lag behind its deeds; a trial that is overlooked would be launched again. Raises OpsError."""
     deadline = time.monotonic() + _LISTED_SECONDS
-    while instance_id not in {member.id for member in _members(cloud)}:
+    while instance_id not in {member.id for member in _members(aws)}:
         if time.monotonic() > deadline:
             raise OpsError(f"EC2 does not list {instance_id}: see `make status`, then run `make roll` again")
         time.sleep(_POLL_SECONDS)
 
 
-def _refuse_under_hold(cloud: Connection) -> None:
-    hold = parse_hold(tags_of(cloud.instance()).get(HOLD_TAG))
+def _refuse_under_hold(aws: Connection) -> None:
+    hold = parse_hold(tags_of(aws.instance()).get(HOLD_TAG))
     if hold and hold.active_at(datetime.now(UTC)):
         raise OpsError(f"the appliance is held by {hold.by}: run `make release` first")
 
 
-def _prove(cloud: Connection, new: Member, old: Sequence[Member], patience: Patience, say: Say) -> None:
+def _prove(aws: Connection, new: Member, old: Sequence[Member], patience: Patience, say: Say) -> None:
     started, tell = time.monotonic(), appliance.every(_TELL_SECONDS, say, f"{new.id} is on trial")
     try:
         while True:
-            found = _look(cloud, new.id)
-            if proof := _proof(cloud, new, found):
+            found = _look(aws, new.id)
+            if proof := _proof(aws, new, found):
                 say(f"{new.id} works: {proof}")
                 return
             waited = time.monotonic() - started
@@ -225,12 +225,12 @@ def _prove(cloud: Connection, new: Member, old: Sequence[Member], patience: Pati
             tell(waited)
             time.sleep(_POLL_SECONDS)
     except TrialFailed as failure:
-        cloud.ec2.terminate_instances(InstanceIds=[new.id])
+        aws.ec2.terminate_instances(InstanceIds=[new.id])
         stays = f"{old[0].id} stays in charge" if old else "there is no other"
         raise OpsError(f"{new.id} ({new.model}) failed its trial and is terminated: {failure}; {stays}") from None
 
 
-def _proof(cloud: Connection, new: Member, found: InstanceTypeDef | None) -> str:
+def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str:
     """What shows that the instance took a job or could take one; empty: nothing yet. Raises TrialFailed."""
     if found is None:  # EC2 shows it a moment after its launch, and for an hour after its end
         return ""
@@ -250,34 +250,34 @@ def _proof(cloud: Connection, new: Member, found: InstanceTypeDef | None) -> str
         return "it found the queue empty and stopped itself"
     # Alive is not enough: a worker that SQS refuses is that too.
     words = {"poll_empty": "it asks the queue for lessons", "job_completed": "it has done a lesson"}
-    for event in read_events(cloud, new.launched):
+    for event in read_events(aws, new.launched):
         if event.source == new.id and event.fields.get("event") in words:
             return words[event.fields["event"]]
     return ""
 
 
-def _hand_over(cloud: Connection, new: Member, old: Sequence[Member], say: Say) -> None:
+def _hand_over(aws: Connection, new: Member, old: Sequence[Member], say: Say) -> None:
     """The new one first, so that there is one in charge at every moment; a hold goes along."""
     now = datetime.now(UTC)
     for member in old:
-        found = _look(cloud, member.id)
+        found = _look(aws, member.id)
         text = tags_of(found).get(HOLD_TAG) if found else None
         hold = parse_hold(text)
         if text and hold and hold.active_at(now):
-            _tag(cloud, new.id, HOLD_TAG, text)
-    cloud.ec2.delete_tags(Resources=[new.id], Tags=[{"Key": REPLACEMENT_TAG}])
+            _tag(aws, new.id, HOLD_TAG, text)
+    aws.ec2.delete_tags(Resources=[new.id], Tags=[{"Key": REPLACEMENT_TAG}])
     for member in old:
-        _tag(cloud, member.id, REPLACEMENT_TAG, Part.LEAVING)
-    deploy.watch_status_checks(cloud, new.id)
+        _tag(aws, member.id, REPLACEMENT_TAG, Part.LEAVING)
+    deploy.watch_status_checks(aws, new.id)
     say(f"{new.id} is the appliance from now on; its status checks raise the alarm")
 
 
-def _let_go(cloud: Connection, instance_id: str, patience: Patience, say: Say) -> None:
+def _let_go(aws: Connection, instance_id: str, patience: Patience, say: Say) -> None:
     """Terminate an instance once its worker has nothing in hand. Raises OpsError when that takes too long."""
     started, tell = time.monotonic(), appliance.every(_TELL_SECONDS, say, f"waiting for the work of {instance_id}")
     at_first: str | None = None
     while True:
-        found = _look(cloud, instance_id)
+        found = _look(aws, instance_id)
         if found is None or found["State"]["Name"] in _GONE:
             return
         heartbeat = _heartbeat(found)
@@ -289,7 +289,7 @@ def _let_go(cloud: Connection, instance_id: str, patience: Patience, say: Say) -
                 break
             # The lesson it had is done; what it has taken since is given back, and the new one takes it.
             case "running" if job is None or job != at_first:
-                if appliance.drain(cloud, instance_id, say):
+                if appliance.drain(aws, instance_id, say):
                     break
                 if silent:
                     say(f"{instance_id} does not answer and gives no sign of life: it has nothing in hand")
@@ -302,13 +302,13 @@ def _let_go(cloud: Connection, instance_id: str, patience: Patience, say: Say) -
             )
         tell(waited)
         time.sleep(_POLL_SECONDS)
-    cloud.ec2.terminate_instances(InstanceIds=[instance_id])
+    aws.ec2.terminate_instances(InstanceIds=[instance_id])
     say(f"{instance_id} is terminated")
 
 
-def _look(cloud: Connection, instance_id: str) -> InstanceTypeDef | None:
+def _look(aws: Connection, instance_id: str) -> InstanceTypeDef | None:
     try:
-        answer = cloud.ec2.describe_instances(InstanceIds=[instance_id])
+        answer = aws.ec2.describe_instances(InstanceIds=[instance_id])
     except ClientError as error:
         if error.response["Error"]["Code"] == "InvalidInstanceID.NotFound":
             return None
@@ -320,5 +320,5 @@ def _heartbeat(found: InstanceTypeDef) -> Heartbeat | None:
     return parse_heartbeat(tags_of(found).get(HEARTBEAT_TAG))
 
 
-def _tag(cloud: Connection, instance_id: str, key: str, value: str) -> None:
-    cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": key, "Value": value}])
+def _tag(aws: Connection, instance_id: str, key: str, value: str) -> None:
+    aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": key, "Value": value}])

@@ -241,20 +241,20 @@ def git_revision() -> str:
     return f"{revision}-dirty" if git("status", "--porcelain") else revision
 
 
-def record(cloud: Connection, image_id: str) -> None:
-    cloud.ssm.put_parameter(Name=IMAGE_PARAMETER, Value=image_id, Type="String", Overwrite=True)
+def record(aws: Connection, image_id: str) -> None:
+    aws.ssm.put_parameter(Name=IMAGE_PARAMETER, Value=image_id, Type="String", Overwrite=True)
 
 
-def image_id(cloud: Connection) -> str:
+def image_id(aws: Connection) -> str:
     """The image to launch: IMAGE_ID in .env, else what was baked last. Raises OpsError when there is none."""
-    settings = cloud.settings
+    settings = aws.settings
     if settings.image_id:
         return settings.image_id
     if settings.cloud is Cloud.LOCAL:
         baked = current_baked()
         return baked.image_id if baked else PLACEHOLDER
     try:
-        return cloud.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
+        return aws.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
     except ClientError as error:
         if error.response["Error"]["Code"] == "ParameterNotFound":
             raise OpsError("there is no image yet: run `make ami`, or set IMAGE_ID in .env") from error

@@ -49,20 +49,20 @@ class Leftover:
     started: datetime
 
 
-def read_images(cloud: Connection) -> list[Image]:
+def read_images(aws: Connection) -> list[Image]:
     """Newest first."""
-    found = cloud.ec2.describe_images(Owners=["self"], Filters=[_OURS])["Images"]
+    found = aws.ec2.describe_images(Owners=["self"], Filters=[_OURS])["Images"]
     if not found:
         return []
-    references = _references(cloud, {image["ImageId"] for image in found})
+    references = _references(aws, {image["ImageId"] for image in found})
     images = [_image(image, references[image["ImageId"]]) for image in found]
     return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
 
 
-def read_leftovers(cloud: Connection, images: Sequence[Image], now: datetime) -> list[Leftover]:
+def read_leftovers(aws: Connection, images: Sequence[Image], now: datetime) -> list[Leftover]:
     """Snapshots of no image, but those so young that their image may be in the making."""
     used = {snapshot for image in images for snapshot in image.snapshots}
-    pages = cloud.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[_OURS])
+    pages = aws.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[_OURS])
     return [
         Leftover(snapshot["SnapshotId"], snapshot["StartTime"])
         for page in pages
@@ -77,27 +77,27 @@ def superfluous(images: Sequence[Image]) -> list[Image]:
     return [image for image in newest_first[KEPT:] if not image.references]
 
 
-def prune(cloud: Connection, say: Say, *, delete: bool, now: datetime | None = None) -> int:
+def prune(aws: Connection, say: Say, *, delete: bool, now: datetime | None = None) -> int:
     """Delete what nothing refers to, or only say what would go; returns how many images. Safe to repeat."""
-    images = read_images(cloud)
+    images = read_images(aws)
     going = superfluous(images)
     verb = "deleted" if delete else "would be deleted"
     for image in going:
         if delete:
-            cloud.ec2.deregister_image(ImageId=image.id)
+            aws.ec2.deregister_image(ImageId=image.id)
             for snapshot in image.snapshots:
-                _delete_snapshot(cloud, snapshot, say)
+                _delete_snapshot(aws, snapshot, say)
         say(f"{image.id} of {image.created:%Y-%m-%d} {verb}, with {', '.join(image.snapshots) or 'no snapshot'}")
-    for leftover in read_leftovers(cloud, images, now or datetime.now(UTC)):
+    for leftover in read_leftovers(aws, images, now or datetime.now(UTC)):
         if delete:
-            _delete_snapshot(cloud, leftover.snapshot, say)
+            _delete_snapshot(aws, leftover.snapshot, say)
         say(f"{leftover.snapshot} of no image, of {leftover.started:%Y-%m-%d}, {verb}")
     return len(going)
 
 
-def _delete_snapshot(cloud: Connection, snapshot: str, say: Say) -> None:
+def _delete_snapshot(aws: Connection, snapshot: str, say: Say) -> None:
     try:
-        cloud.ec2.delete_snapshot(SnapshotId=snapshot)
+        aws.ec2.delete_snapshot(SnapshotId=snapshot)
     except ClientError as error:
         match error.response["Error"]["Code"]:
             case "InvalidSnapshot.NotFound":
@@ -122,10 +122,10 @@ def _image(raw: ImageTypeDef, references: Collection[str]) -> Image:
     )
 
 
-def _references(cloud: Connection, images: Collection[str]) -> Mapping[str, set[str]]:
+def _references(aws: Connection, images: Collection[str]) -> Mapping[str, set[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
     for source in (_records, _instances, _templates):
-        for image_id, what in source(cloud, images):
+        for image_id, what in source(aws, images):
             found[image_id].add(what)
     return found
 
@@ -134,17 +134,17 @@ Reference = tuple[str, str]
 """An image's id, and what refers to it."""
 
 
-def _records(cloud: Connection, _images: Collection[str]) -> Iterator[Reference]:
-    if cloud.settings.image_id:
-        yield cloud.settings.image_id, "IMAGE_ID"
+def _records(aws: Connection, _images: Collection[str]) -> Iterator[Reference]:
+    if aws.settings.image_id:
+        yield aws.settings.image_id, "IMAGE_ID"
     try:
-        yield cloud.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"], "the last bake"
-    except cloud.ssm.exceptions.ParameterNotFound:
+        yield aws.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"], "the last bake"
+    except aws.ssm.exceptions.ParameterNotFound:
         return
 
 
-def _instances(cloud: Connection, images: Collection[str]) -> Iterator[Reference]:
-    pages = cloud.ec2.get_paginator("describe_instances").paginate(
+def _instances(aws: Connection, images: Collection[str]) -> Iterator[Reference]:
+    pages = aws.ec2.get_paginator("describe_instances").paginate(
         Filters=[{"Name": "image-id", "Values": sorted(images)}]
     )
     for instance in (i for page in pages for group in page["Reservations"] for i in group["Instances"]):
@@ -152,26 +152,26 @@ def _instances(cloud: Connection, images: Collection[str]) -> Iterator[Reference
             yield instance["ImageId"], instance["InstanceId"]
 
 
-def _templates(cloud: Connection, _images: Collection[str]) -> Iterator[Reference]:
+def _templates(aws: Connection, _images: Collection[str]) -> Iterator[Reference]:
     """The versions that an instance could be launched from without naming a number, and those that groups name."""
     versions = {"$Latest", "$Default"}
     wanted: defaultdict[str, set[str]] = defaultdict(set)
     names: dict[str, str] = {}
-    for template_page in cloud.ec2.get_paginator("describe_launch_templates").paginate():
+    for template_page in aws.ec2.get_paginator("describe_launch_templates").paginate():
         for template in template_page["LaunchTemplates"]:
             names[template["LaunchTemplateId"]] = template["LaunchTemplateName"]
             wanted[template["LaunchTemplateId"]] |= versions
     ids = {name: template for template, name in names.items()}
-    for group_page in cloud.autoscaling.get_paginator("describe_auto_scaling_groups").paginate():
+    for group_page in aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate():
         for group in group_page["AutoScalingGroups"]:
             for used in _templates_of(group):
                 template_id = used.get("LaunchTemplateId") or ids.get(used.get("LaunchTemplateName", ""))
                 if template_id in names:
                     wanted[template_id].add(used.get("Version", "$Default"))
     for template_id, numbers in wanted.items():
-        found = cloud.ec2.describe_launch_template_versions(
-            LaunchTemplateId=template_id, Versions=sorted(numbers)
-        )["LaunchTemplateVersions"]
+        found = aws.ec2.describe_launch_template_versions(LaunchTemplateId=template_id, Versions=sorted(numbers))[
+            "LaunchTemplateVersions"
+        ]
         for version in found:
             what = f"launch template {names[template_id]} version {version['VersionNumber']}"
             yield version["LaunchTemplateData"].get("ImageId", ""), what

@@ -32,26 +32,26 @@ _NOT_FROM_ENV = {
 APPLIANCE_SETTINGS = frozenset(name.upper() for name in Settings.model_fields if name not in _NOT_FROM_ENV)
 
 
-def deploy_infra(cloud: Connection, say: Say) -> None:
-    settings = cloud.settings
+def deploy_infra(aws: Connection, say: Say) -> None:
+    settings = aws.settings
     if settings.capacity_mode is CapacityMode.INSTANCE:
-        fleet.retire(cloud, say)
+        fleet.retire(aws, say)
     parameters = {
         "CapacityMode": settings.capacity_mode,
-        "ImageId": bake.image_id(cloud),
+        "ImageId": bake.image_id(aws),
         "InstanceType": settings.instance_type,
         "ExistingBucketName": settings.existing_bucket_name,
         "ExistingQueueArn": settings.existing_queue_arn,
         "ExistingQueueUrl": settings.existing_queue_url,
-        "VpcId": settings.vpc_id or cloud.default_vpc(),
+        "VpcId": settings.vpc_id or aws.default_vpc(),
         "SubnetId": settings.subnet_id,
         "AlarmEmail": settings.alarm_email,
         "AudioRetentionDays": str(settings.audio_retention_days),
     }
     template = REPOSITORY / "infra" / "foundation.yaml"
-    deploy_stack(cloud, settings.foundation_stack, template, parameters, say)
+    deploy_stack(aws, settings.foundation_stack, template, parameters, say)
     if settings.capacity_mode is CapacityMode.FLEET:
-        fleet.deploy(cloud, say)
+        fleet.deploy(aws, say)
 
 
 def appliance_settings() -> dict[str, str]:
@@ -73,46 +73,46 @@ def validate_settings(wanted: Mapping[str, str]) -> None:
         raise OpsError(f"nothing was changed, these settings are wrong: {problems}") from error
 
 
-def stored_settings(cloud: Connection) -> dict[str, str]:
+def stored_settings(aws: Connection) -> dict[str, str]:
     """The appliance's settings as Parameter Store has them, without those the foundation stack writes."""
-    pages = cloud.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
+    pages = aws.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
     present = {p["Name"].rsplit("/", 1)[-1]: p["Value"] for page in pages for p in page["Parameters"]}
     return {name: value for name, value in present.items() if name in APPLIANCE_SETTINGS}
 
 
-def deploy_config(cloud: Connection, wanted: Mapping[str, str], say: Say) -> None:
+def deploy_config(aws: Connection, wanted: Mapping[str, str], say: Say) -> None:
     """Make Parameter Store hold just `wanted`; an appliance reads it when its worker starts.
 
     Raises OpsError naming each invalid value before anything is written.
     """
     validate_settings(wanted)
-    present = stored_settings(cloud)
+    present = stored_settings(aws)
     for name, value in wanted.items():
         if present.get(name) != value:
-            cloud.ssm.put_parameter(Name=f"{PARAMETER_PREFIX}/{name}", Value=value, Type="String", Overwrite=True)
+            aws.ssm.put_parameter(Name=f"{PARAMETER_PREFIX}/{name}", Value=value, Type="String", Overwrite=True)
             say(f"setting {name}={value}")
     for name in set(present) - set(wanted):
-        cloud.ssm.delete_parameter(Name=f"{PARAMETER_PREFIX}/{name}")
+        aws.ssm.delete_parameter(Name=f"{PARAMETER_PREFIX}/{name}")
         say(f"setting {name} is back to its default")
 
 
-def launch(cloud: Connection, say: Say) -> str:
+def launch(aws: Connection, say: Say) -> str:
     """Launch the appliance from the launch template, unless there is one; returns the instance's id.
 
     It boots, finds nothing to do and stops itself, which is its normal state.
     """
-    instance = cloud.find_instance()
+    instance = aws.find_instance()
     if instance is not None:
         say(f"appliance {instance['InstanceId']} is there ({instance['State']['Name']})")
-        watch_status_checks(cloud, instance["InstanceId"])
+        watch_status_checks(aws, instance["InstanceId"])
         return instance["InstanceId"]
-    instance_id = run_appliance(cloud, {})
-    watch_status_checks(cloud, instance_id)
+    instance_id = run_appliance(aws, {})
+    watch_status_checks(aws, instance_id)
     say(f"appliance {instance_id} launched; it stops itself when the queue is empty")
     return instance_id
 
 
-def run_appliance(cloud: Connection, more_tags: Mapping[str, str]) -> str:
+def run_appliance(aws: Connection, more_tags: Mapping[str, str]) -> str:
     """Launch an instance of the template's newest version; returns its id. Raises OpsError when EC2 refuses."""
     tags = {
         ROLE_TAG: ROLE_PROCESSOR,
@@ -121,11 +121,11 @@ def run_appliance(cloud: Connection, more_tags: Mapping[str, str]) -> str:
         **more_tags,
     }
     try:
-        answer = cloud.ec2.run_instances(
+        answer = aws.ec2.run_instances(
             MinCount=1,
             MaxCount=1,
             LaunchTemplate={
-                "LaunchTemplateId": cloud.foundation["LaunchTemplateId"],
+                "LaunchTemplateId": aws.foundation["LaunchTemplateId"],
                 "Version": "$Latest",
             },
             TagSpecifications=[
@@ -140,9 +140,9 @@ def run_appliance(cloud: Connection, more_tags: Mapping[str, str]) -> str:
     return answer["Instances"][0]["InstanceId"]
 
 
-def watch_status_checks(cloud: Connection, instance_id: str) -> None:
+def watch_status_checks(aws: Connection, instance_id: str) -> None:
     """The one alarm that names the instance, which no stack knows. A new appliance takes it over."""
-    cloud.cloudwatch.put_metric_alarm(
+    aws.cloudwatch.put_metric_alarm(
         AlarmName=STATUS_CHECK_ALARM,
         AlarmDescription="EC2's status check of the appliance fails. `make stop`, then `make start`.",
         Namespace="AWS/EC2",
@@ -154,5 +154,5 @@ def watch_status_checks(cloud: Connection, instance_id: str) -> None:
         ComparisonOperator="GreaterThanThreshold",
         Threshold=0,
         TreatMissingData="notBreaching",
-        AlarmActions=[cloud.foundation["AlarmTopicArn"]],
+        AlarmActions=[aws.foundation["AlarmTopicArn"]],
     )

@@ -19,21 +19,21 @@ from ops.releases.store import write_wanted
 Say = Callable[[str], None]
 
 
-def plan(cloud: Connection, *, lose_waiting: bool) -> list[str]:
+def plan(aws: Connection, *, lose_waiting: bool) -> list[str]:
     """What goes and what stays, in words. Raises OpsError when waiting lessons would be lost from the queue."""
-    foundation = cloud.foundation
-    own_queue = not cloud.settings.existing_queue_arn
-    counts = read_queue(cloud)
+    foundation = aws.foundation
+    own_queue = not aws.settings.existing_queue_arn
+    counts = read_queue(aws)
     waiting = counts.backlog + counts.dead if own_queue else counts.dead
     if waiting and not lose_waiting:
         raise OpsError(
             f"{waiting} messages are still in the queues that would be deleted: let them be done (`make release`,"
             " `make redrive`), or run it with LOSE_QUEUE=1"
         )
-    instances = ", ".join(_instances(cloud)) or "none"
-    stacks = [cloud.settings.autoscaler_stack, cloud.settings.foundation_stack]
-    if cloud.stack_outputs(cloud.settings.fleet_stack) is not None:
-        stacks.insert(0, cloud.settings.fleet_stack)
+    instances = ", ".join(_instances(aws)) or "none"
+    stacks = [aws.settings.autoscaler_stack, aws.settings.foundation_stack]
+    if aws.stack_outputs(aws.settings.fleet_stack) is not None:
+        stacks.insert(0, aws.settings.fleet_stack)
     queues = "both queues" if own_queue else "the dead-letter queue"
     return [
         f"goes: appliance {instances}, with its disk",
@@ -45,30 +45,30 @@ def plan(cloud: Connection, *, lose_waiting: bool) -> list[str]:
     ]
 
 
-def destroy(cloud: Connection, say: Say) -> None:
+def destroy(aws: Connection, say: Say) -> None:
     """Safe to repeat, and to run again after it was interrupted."""
-    _quietly(lambda: end_notification(cloud, cloud.foundation["BucketName"]))
-    fleet.retire(cloud, say)  # first: a group would replace what is terminated
-    instances = _instances(cloud)
+    _quietly(lambda: end_notification(aws, aws.foundation["BucketName"]))
+    fleet.retire(aws, say)  # first: a group would replace what is terminated
+    instances = _instances(aws)
     if instances:
-        cloud.ec2.terminate_instances(InstanceIds=instances)
+        aws.ec2.terminate_instances(InstanceIds=instances)
         say(f"waiting for {', '.join(instances)} to be terminated")
-        waiter = cloud.ec2.get_waiter("instance_terminated")
+        waiter = aws.ec2.get_waiter("instance_terminated")
         waiter.wait(InstanceIds=instances, WaiterConfig={"Delay": 2, "MaxAttempts": 300})
-    cloud.cloudwatch.delete_alarms(AlarmNames=[STATUS_CHECK_ALARM])
-    say(f"deleting stack {cloud.settings.autoscaler_stack}")
-    delete_stack(cloud, cloud.settings.autoscaler_stack, say)
-    say(f"deleting stack {cloud.settings.foundation_stack}")
-    delete_stack(cloud, cloud.settings.foundation_stack, say)
-    pages = cloud.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
-    write_wanted(cloud, None)  # the next image brings a release of its own
+    aws.cloudwatch.delete_alarms(AlarmNames=[STATUS_CHECK_ALARM])
+    say(f"deleting stack {aws.settings.autoscaler_stack}")
+    delete_stack(aws, aws.settings.autoscaler_stack, say)
+    say(f"deleting stack {aws.settings.foundation_stack}")
+    delete_stack(aws, aws.settings.foundation_stack, say)
+    pages = aws.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
+    write_wanted(aws, None)  # the next image brings a release of its own
     for name in [p["Name"] for page in pages for p in page["Parameters"]]:
         if name.rsplit("/", 1)[-1] in APPLIANCE_SETTINGS:
-            cloud.ssm.delete_parameter(Name=name)
+            aws.ssm.delete_parameter(Name=name)
 
 
-def _instances(cloud: Connection) -> list[str]:
-    return [instance["InstanceId"] for instance in cloud.instances()]
+def _instances(aws: Connection) -> list[str]:
+    return [instance["InstanceId"] for instance in aws.instances()]
 
 
 def _quietly(action: Callable[[], None]) -> None:

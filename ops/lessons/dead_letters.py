@@ -31,15 +31,15 @@ class DeadLetter:
     """Whether the worker buried it and told the job; SQS itself tells nobody when it moves a message here."""
 
 
-def look(cloud: Connection, limit: int) -> list[DeadLetter]:
+def look(aws: Connection, limit: int) -> list[DeadLetter]:
     """Up to `limit` dead letters; each is hidden while we look and visible again at once afterwards."""
-    letters = list(_receive(cloud, limit))
+    letters = list(_receive(aws, limit))
     for letter in letters:
-        _put_back(cloud, letter)
+        _put_back(aws, letter)
     return letters
 
 
-def redrive(cloud: Connection, limit: int, *, dry_run: bool, say: Callable[[str], None]) -> int:
+def redrive(aws: Connection, limit: int, *, dry_run: bool, say: Callable[[str], None]) -> int:
     """Send up to `limit` readable dead letters to the lesson queue again; returns how many.
 
     In this order: row back to `queued` with its attempts at zero, message sent, dead letter deleted. A crash in
@@ -48,8 +48,8 @@ def redrive(cloud: Connection, limit: int, *, dry_run: bool, say: Callable[[str]
     """
     started = datetime.now(UTC)
     moved, left = 0, list[DeadLetter]()
-    with cloud.database() as database, database.cursor() as cursor:
-        for letter in _receive(cloud, limit):
+    with aws.database() as database, database.cursor() as cursor:
+        for letter in _receive(aws, limit):
             if letter.job_id is None or letter.sent_at > started:
                 say(f"left: {letter.reason}")
                 left.append(letter)
@@ -60,10 +60,10 @@ def redrive(cloud: Connection, limit: int, *, dry_run: bool, say: Callable[[str]
                 left.append(letter)
                 continue
             _reset_job(cursor, letter)
-            cloud.sqs.send_message(QueueUrl=cloud.foundation["QueueUrl"], MessageBody=letter.body)
-            cloud.sqs.delete_message(QueueUrl=cloud.foundation["DlqUrl"], ReceiptHandle=letter.receipt)
+            aws.sqs.send_message(QueueUrl=aws.foundation["QueueUrl"], MessageBody=letter.body)
+            aws.sqs.delete_message(QueueUrl=aws.foundation["DlqUrl"], ReceiptHandle=letter.receipt)
     for letter in left:
-        _put_back(cloud, letter)
+        _put_back(aws, letter)
     return moved
 
 
@@ -76,17 +76,17 @@ def _reset_job(cursor: DictCursor, letter: DeadLetter) -> None:
     )
 
 
-def _put_back(cloud: Connection, letter: DeadLetter) -> None:
-    cloud.sqs.change_message_visibility(
-        QueueUrl=cloud.foundation["DlqUrl"], ReceiptHandle=letter.receipt, VisibilityTimeout=0
+def _put_back(aws: Connection, letter: DeadLetter) -> None:
+    aws.sqs.change_message_visibility(
+        QueueUrl=aws.foundation["DlqUrl"], ReceiptHandle=letter.receipt, VisibilityTimeout=0
     )
 
 
-def _receive(cloud: Connection, limit: int) -> Iterator[DeadLetter]:
+def _receive(aws: Connection, limit: int) -> Iterator[DeadLetter]:
     seen: set[str] = set()
     while len(seen) < limit:
-        answer = cloud.sqs.receive_message(
-            QueueUrl=cloud.foundation["DlqUrl"],
+        answer = aws.sqs.receive_message(
+            QueueUrl=aws.foundation["DlqUrl"],
             MaxNumberOfMessages=min(10, limit - len(seen)),
             VisibilityTimeout=_LOOK_SECONDS,
             WaitTimeSeconds=1,

@@ -53,7 +53,7 @@ class Transcript:
 
 
 def submit(
-    cloud: Connection,
+    aws: Connection,
     file: Path,
     owner: Owner,
     request: dict[str, Any],
@@ -72,35 +72,35 @@ def submit(
     job_id = str(uuid.uuid4())
     key = audio_key(owner, job_id, file.name)[:255]
     message = JobMessage.model_validate({"jobId": job_id, "s3Key": key, **request})
-    bucket, queue = cloud.foundation["BucketName"], cloud.foundation["QueueUrl"]
-    with _tables(cloud) as database, database.cursor() as cursor:
+    bucket, queue = aws.foundation["BucketName"], aws.foundation["QueueUrl"]
+    with _tables(aws) as database, database.cursor() as cursor:
         cursor.execute(
             "INSERT INTO audio_jobs (id, teacher_id, school_id, status, s3_key) VALUES (%s, %s, %s, %s, %s)",
             (job_id, owner.teacher_id, owner.school_id, JobStatus.UPLOADING, key),
         )
-        cloud.s3.upload_file(str(file), bucket, key, Callback=transferred)
+        aws.s3.upload_file(str(file), bucket, key, Callback=transferred)
         cursor.execute("UPDATE audio_jobs SET status=%s WHERE id=%s", (JobStatus.QUEUED, job_id))
     body = message.model_dump(mode="json", exclude_defaults=True)
-    cloud.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body))
+    aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body))
     return job_id
 
 
-def find_job(cloud: Connection, job_id: str) -> Job:
+def find_job(aws: Connection, job_id: str) -> Job:
     """The job with this id, or the latest for `last`. Raises OpsError when there is none."""
     where, values = ("id=%s", (job_id,)) if job_id != "last" else ("TRUE", ())
-    found = _select(cloud, where, values, 1)
+    found = _select(aws, where, values, 1)
     if not found:
         raise OpsError("there are no jobs yet" if job_id == "last" else f"there is no job {job_id}")
     return found[0]
 
 
-def list_jobs(cloud: Connection, limit: int) -> list[Job]:
-    return _select(cloud, "TRUE", (), limit)
+def list_jobs(aws: Connection, limit: int) -> list[Job]:
+    return _select(aws, "TRUE", (), limit)
 
 
-def transcript(cloud: Connection, job_id: str) -> Transcript:
-    job = find_job(cloud, job_id)
-    with _tables(cloud) as database, database.cursor() as cursor:
+def transcript(aws: Connection, job_id: str) -> Transcript:
+    job = find_job(aws, job_id)
+    with _tables(aws) as database, database.cursor() as cursor:
         cursor.execute(
             "SELECT transcript_text, word_count, confidence_score FROM transcripts WHERE job_id=%s", (job.id,)
         )
@@ -111,11 +111,11 @@ def transcript(cloud: Connection, job_id: str) -> Transcript:
     return Transcript(row["transcript_text"], row["word_count"], float(row["confidence_score"] or 0))
 
 
-def follow(cloud: Connection, job_id: str, timeout: float, every: float = 0.5) -> Iterator[Job]:
+def follow(aws: Connection, job_id: str, timeout: float, every: float = 0.5) -> Iterator[Job]:
     """The job again and again until it ended. Raises OpsError when that takes longer than `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
-        job = find_job(cloud, job_id)
+        job = find_job(aws, job_id)
         yield job
         if job.ended:
             return
@@ -124,8 +124,8 @@ def follow(cloud: Connection, job_id: str, timeout: float, every: float = 0.5) -
         time.sleep(every)
 
 
-def _select(cloud: Connection, where: str, values: tuple[str, ...], limit: int) -> list[Job]:
-    with _tables(cloud) as database, database.cursor() as cursor:
+def _select(aws: Connection, where: str, values: tuple[str, ...], limit: int) -> list[Job]:
+    with _tables(aws) as database, database.cursor() as cursor:
         cursor.execute(
             "SELECT id, status, progress, attempts, school_id, teacher_id, s3_key, processing_started_at,"  # noqa: S608
             " processing_completed_at, duration_seconds, error_message FROM audio_jobs"
@@ -153,8 +153,8 @@ def _select(cloud: Connection, where: str, values: tuple[str, ...], limit: int) 
 class _tables:  # noqa: N801 - reads as a function
     """The database, with the one mistake an operator can make told plainly."""
 
-    def __init__(self, cloud: Connection) -> None:
-        self._database = cloud.database()
+    def __init__(self, aws: Connection) -> None:
+        self._database = aws.database()
 
     def __enter__(self) -> pymysql.Connection[DictCursor]:
         return self._database

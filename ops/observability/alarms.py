@@ -23,9 +23,9 @@ class Alarm:
         return self.state == "ALARM"
 
 
-def read_alarms(cloud: Connection) -> list[Alarm]:
+def read_alarms(aws: Connection) -> list[Alarm]:
     """Those that fire first, then by name."""
-    pages = cloud.cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=ALARM_PREFIX)
+    pages = aws.cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=ALARM_PREFIX)
     found = [
         Alarm(
             name=alarm["AlarmName"].removeprefix(ALARM_PREFIX),

@@ -67,7 +67,7 @@ def disk_usd_per_gib_month() -> float:
     return float(_prices()["gp3_usd_per_gib_month"])
 
 
-def month_to_date(cloud: Connection, instance_type: str, instance_id: str | None, now: datetime) -> Estimate:
+def month_to_date(aws: Connection, instance_type: str, instance_id: str | None, now: datetime) -> Estimate:
     """From the autoscaler's own metric, which has a sample a minute, so it knows of no minute before its deploy.
 
     Cost Explorer would be exact, a day late, and charge for each look.
@@ -76,9 +76,9 @@ def month_to_date(cloud: Connection, instance_type: str, instance_id: str | None
     hour = timedelta(hours=1)
     hours = sum(
         point.value * min(60.0, point.samples) / 60
-        for point in metrics.read(cloud, _RUNNING, "Average", start=month, end=now, period=hour)
+        for point in metrics.read(aws, _RUNNING, "Average", start=month, end=now, period=hour)
     )
-    volumes = _volumes(cloud, instance_id) if instance_id else []
+    volumes = _volumes(aws, instance_id) if instance_id else []
     gib_hours = sum(v["Size"] * ((now - max(month, v["CreateTime"])) / hour) for v in volumes)
     disk = max(0.0, gib_hours) / HOURS_A_MONTH * disk_usd_per_gib_month()
     return Estimate(
@@ -89,9 +89,9 @@ def month_to_date(cloud: Connection, instance_type: str, instance_id: str | None
     )
 
 
-def _volumes(cloud: Connection, instance_id: str) -> list[VolumeTypeDef]:
+def _volumes(aws: Connection, instance_id: str) -> list[VolumeTypeDef]:
     attached: list[FilterTypeDef] = [{"Name": "attachment.instance-id", "Values": [instance_id]}]
-    return cloud.ec2.describe_volumes(Filters=attached)["Volumes"]
+    return aws.ec2.describe_volumes(Filters=attached)["Volumes"]
 
 
 @cache

@@ -39,21 +39,21 @@ class _Line:
     options: dict[str, Any]
 
 
-def url(cloud: Connection) -> str:
-    region = cloud.settings.aws_region
+def url(aws: Connection) -> str:
+    region = aws.settings.aws_region
     return f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{NAME}"
 
 
-def read_dashboard(cloud: Connection, now: datetime) -> list[Row]:
+def read_dashboard(aws: Connection, now: datetime) -> list[Row]:
     """Raises OpsError when it is not deployed."""
     try:
-        body = cloud.cloudwatch.get_dashboard(DashboardName=NAME)["DashboardBody"]
-    except cloud.cloudwatch.exceptions.ResourceNotFound as error:
+        body = aws.cloudwatch.get_dashboard(DashboardName=NAME)["DashboardBody"]
+    except aws.cloudwatch.exceptions.ResourceNotFound as error:
         raise OpsError("the dashboard is not deployed: run `make deploy-lambda`") from error
-    return [row for widget in json.loads(body)["widgets"] for row in _rows(cloud, widget["properties"], now)]
+    return [row for widget in json.loads(body)["widgets"] for row in _rows(aws, widget["properties"], now)]
 
 
-def _rows(cloud: Connection, properties: dict[str, Any], now: datetime) -> Iterator[Row]:
+def _rows(aws: Connection, properties: dict[str, Any], now: datetime) -> Iterator[Row]:
     lines = list(expand(properties["metrics"]))
     known: dict[str, dict[str, float | None]] = {}
     for line in lines:
@@ -62,9 +62,7 @@ def _rows(cloud: Connection, properties: dict[str, Any], now: datetime) -> Itera
         statistic = line.options.get("stat", properties.get("stat", "Average"))
         values = {
             window: metrics.total(
-                metrics.read(
-                    cloud, line.metric, statistic, start=now - span, end=now, period=timedelta(minutes=5)
-                ),
+                metrics.read(aws, line.metric, statistic, start=now - span, end=now, period=timedelta(minutes=5)),
                 statistic,
             )
             for window, span in WINDOWS.items()

@@ -67,12 +67,12 @@ class Skip(Exception):
 Step = Callable[[], str]
 
 
-def examine(cloud: Connection) -> Iterator[Check]:
+def examine(aws: Connection) -> Iterator[Check]:
     """Walk the paths, one check after the other; a check that cannot be made is a finding too.
 
     Raises OpsError when there is nothing to examine, because nothing is deployed.
     """
-    visit = _Visit(cloud)
+    visit = _Visit(aws)
     visit.stacks()
     for path, name, step in (
         (NOT_STARTING, "infrastructure", visit.stacks),
@@ -112,33 +112,33 @@ def _take(path: str, name: str, step: Step) -> Check:
 
 
 class _Visit:
-    def __init__(self, cloud: Connection) -> None:
-        self._cloud = cloud
+    def __init__(self, aws: Connection) -> None:
+        self._aws = aws
         self._now = datetime.now(UTC)
 
     def stacks(self) -> str:
-        if not self._cloud.foundation or not self._cloud.autoscaler:
+        if not self._aws.foundation or not self._aws.autoscaler:
             raise Wrong("a stack has no outputs", "make deploy")
-        return f"{self._cloud.settings.foundation_stack} and {self._cloud.settings.autoscaler_stack}"
+        return f"{self._aws.settings.foundation_stack} and {self._aws.settings.autoscaler_stack}"
 
     def rule(self) -> str:
-        if "RuleName" not in self._cloud.autoscaler:
+        if "RuleName" not in self._aws.autoscaler:
             raise Wrong("no version of the autoscaler is live", "make deploy-lambda")
-        name = self._cloud.autoscaler["RuleName"].rsplit("/", 1)[-1]
-        rule = self._cloud.events.describe_rule(Name=name)
+        name = self._aws.autoscaler["RuleName"].rsplit("/", 1)[-1]
+        rule = self._aws.events.describe_rule(Name=name)
         if rule["State"] != "ENABLED":
             raise Wrong(f"{name} is {rule['State']}", f"aws events enable-rule --name {name}")
         return f"{name} is enabled, {rule['ScheduleExpression']}"
 
     def function_errors(self) -> str:
-        name = {"FunctionName": self._cloud.autoscaler["FunctionName"]}
+        name = {"FunctionName": self._aws.autoscaler["FunctionName"]}
         errors = self._sum(metrics.Metric("AWS/Lambda", "Errors", name))
         if errors:
             raise Wrong(f"{errors:.0f} in the last hour", "make logs MINUTES=60")
         return "none in the last hour"
 
     def decision(self) -> str:
-        decision = read_decision(self._cloud, self._now)
+        decision = read_decision(self._aws, self._now)
         if decision is None:
             raise Wrong("the autoscaler has not run for 15 minutes", "make deploy-lambda")
         if decision.outcome == "dry-run":
@@ -146,28 +146,28 @@ class _Visit:
         return f"{decision.action}, {decision.age_seconds:.0f} s ago: {decision.reason}"
 
     def notification(self) -> str:
-        bucket, arn = self._cloud.foundation["BucketName"], self._cloud.autoscaler.get("LiveArn")
-        found = self._cloud.s3.get_bucket_notification_configuration(Bucket=bucket)
+        bucket, arn = self._aws.foundation["BucketName"], self._aws.autoscaler.get("LiveArn")
+        found = self._aws.s3.get_bucket_notification_configuration(Bucket=bucket)
         if arn not in {c["LambdaFunctionArn"] for c in found.get("LambdaFunctionConfigurations", [])}:
             raise Wrong(f"{bucket} does not tell the autoscaler of uploads", "make deploy-lambda")
         return f"{bucket} tells the autoscaler of uploads"
 
     def mode(self) -> str:
-        name = self._cloud.autoscaler["FunctionName"]
-        live = self._cloud.functions.get_function_configuration(FunctionName=name, Qualifier=ALIAS)
+        name = self._aws.autoscaler["FunctionName"]
+        live = self._aws.functions.get_function_configuration(FunctionName=name, Qualifier=ALIAS)
         variables = live["Environment"]["Variables"]
-        deployed, wanted = variables.get("CAPACITY_MODE", "instance"), self._cloud.settings.capacity_mode
+        deployed, wanted = variables.get("CAPACITY_MODE", "instance"), self._aws.settings.capacity_mode
         if deployed != wanted:
             raise Wrong(f"the autoscaler runs {deployed}, .env says {wanted}", "make deploy-infra deploy-lambda")
         return deployed
 
     def appliance(self) -> str:
-        if is_fleet(self._cloud):
-            group = fleet.find_group(self._cloud)
+        if is_fleet(self._aws):
+            group = fleet.find_group(self._aws)
             if group is None:
                 raise Wrong("there is no fleet", "make deploy-infra deploy-lambda")
             return fleet.say_group(group)
-        instance = self._cloud.find_instance()
+        instance = self._aws.find_instance()
         if instance is None:
             raise Wrong("there is none", "make launch")
         return f"{instance['InstanceId']} is {instance['State']['Name']}"
@@ -176,7 +176,7 @@ class _Visit:
         hold = parse_hold(self._held().get(HOLD_TAG))
         if hold is None or not hold.active_at(self._now):
             return "none"
-        if read_queue(self._cloud).backlog:
+        if read_queue(self._aws).backlog:
             raise Wrong(f"held by {hold.by} while lessons wait", "make release")
         return f"by {hold.by} until {hold.until or 'released'}; nothing waits"
 
@@ -191,7 +191,7 @@ class _Visit:
 
     def ssm(self) -> str:
         instance_id = self._running()
-        if not run_command.is_online(self._cloud, instance_id):
+        if not run_command.is_online(self._aws, instance_id):
             raise Wrong(f"{instance_id} is not online", "make stop start (the agent, its role or its way to AWS)")
         return f"{instance_id} is online"
 
@@ -210,16 +210,16 @@ class _Visit:
         return ended.stdout.strip()
 
     def release(self) -> str:
-        wanted = read_wanted(self._cloud)
+        wanted = read_wanted(self._aws)
         if wanted is None:
             return "none is wanted; each appliance runs its image's"
         name = wanted.release.name
         running: list[str] = []
-        for instance in self._cloud.instances():
+        for instance in self._aws.instances():
             runs = running_release(instance)
             if instance["State"]["Name"] == "running" and runs is not None and runs != name:
                 running.append(f"{instance['InstanceId']} runs {runs}")
-        if running and not on_processes(self._cloud):
+        if running and not on_processes(self._aws):
             raise Wrong(
                 f"{name} is wanted, {', '.join(running)}", "make logs (update_ended says why), make rollback"
             )
@@ -236,7 +236,7 @@ class _Visit:
         return f"{age.total_seconds():.0f} s old"
 
     def dead_letters(self) -> str:
-        dead = read_queue(self._cloud).dead
+        dead = read_queue(self._aws).dead
         if dead:
             raise Wrong(f"{dead} lessons could not be done", "make dlq, then make redrive")
         return "none"
@@ -262,7 +262,7 @@ class _Visit:
 
     def reachable_from_here(self) -> str:
         try:
-            self._cloud.database().close()
+            self._aws.database().close()
         except KeyError as error:
             raise Skip(f"the secret has no {error}") from error
         except pymysql.MySQLError as error:
@@ -270,14 +270,14 @@ class _Visit:
                 raise Wrong(
                     "the credentials of the secret are refused", "correct the secret, or the user"
                 ) from error
-            if self._cloud.settings.endpoint is None:
+            if self._aws.settings.endpoint is None:
                 raise Skip("no; only the appliance has to reach it") from error
             raise Wrong(f"it does not answer: {error.args[-1]}", "make up") from error
         return "yes"
 
     def tables(self) -> str:
         try:
-            with self._cloud.database() as database, database.cursor() as cursor:
+            with self._aws.database() as database, database.cursor() as cursor:
                 cursor.execute(f"SELECT {_COLUMNS} FROM audio_jobs LIMIT 1")  # noqa: S608 - our own words
         except KeyError as error:
             raise Skip(f"the secret has no {error}") from error
@@ -291,7 +291,7 @@ class _Visit:
 
     def _secret(self) -> dict[str, str | int]:
         try:
-            text = self._cloud.secrets.get_secret_value(SecretId=DATABASE_SECRET)["SecretString"]
+            text = self._aws.secrets.get_secret_value(SecretId=DATABASE_SECRET)["SecretString"]
             found: dict[str, str | int] = json.loads(text)
         except (ClientError, BotoCoreError, ValueError) as error:
             mend = f"aws secretsmanager get-secret-value --secret-id {DATABASE_SECRET}"
@@ -299,25 +299,25 @@ class _Visit:
         return found
 
     def _running(self) -> str:
-        instance = self._cloud.find_instance()
+        instance = self._aws.find_instance()
         if instance is None or instance["State"]["Name"] != "running":
             state = instance["State"]["Name"] if instance else "not there"
             raise Skip(f"the appliance is {state}, as it is without work; `make start` lets this be looked at")
         return instance["InstanceId"]
 
     def _on_machine(self, script: str) -> run_command.Execution:
-        return run_command.execute(self._cloud, self._running(), script, _COMMAND_SECONDS)
+        return run_command.execute(self._aws, self._running(), script, _COMMAND_SECONDS)
 
     def _tags(self) -> dict[str, str]:
-        instance = self._cloud.find_instance()
+        instance = self._aws.find_instance()
         return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])} if instance else {}
 
     def _held(self) -> dict[str, str]:
         """The tags of what a hold is written on."""
-        group = fleet.find_group(self._cloud) if is_fleet(self._cloud) else None
+        group = fleet.find_group(self._aws) if is_fleet(self._aws) else None
         return {tag["Key"]: tag.get("Value", "") for tag in group.get("Tags", [])} if group else self._tags()
 
     def _sum(self, metric: metrics.Metric) -> float:
         start = self._now - timedelta(hours=1)
-        points = metrics.read(self._cloud, metric, "Sum", start=start, end=self._now, period=timedelta(minutes=5))
+        points = metrics.read(self._aws, metric, "Sum", start=start, end=self._now, period=timedelta(minutes=5))
         return metrics.total(points, "Sum") or 0.0

@@ -127,16 +127,16 @@ class Status(BaseModel):
     month_to_date: Estimate
 
 
-def read_queue(cloud: Connection) -> Queue:
+def read_queue(aws: Connection) -> Queue:
     """The counts of the lesson queue and of its dead-letter queue, as SQS has them at this moment."""
-    foundation = cloud.foundation
-    visible, in_flight, delayed = _counts(cloud, foundation["QueueUrl"])
-    dead = sum(_counts(cloud, foundation["DlqUrl"]))
+    foundation = aws.foundation
+    visible, in_flight, delayed = _counts(aws, foundation["QueueUrl"])
+    dead = sum(_counts(aws, foundation["DlqUrl"]))
     return Queue(visible=visible, in_flight=in_flight, delayed=delayed, dead=dead)
 
 
-def _counts(cloud: Connection, url: str) -> tuple[int, int, int]:
-    attributes = cloud.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+def _counts(aws: Connection, url: str) -> tuple[int, int, int]:
+    attributes = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     return (
         int(attributes["ApproximateNumberOfMessages"]),
         int(attributes["ApproximateNumberOfMessagesNotVisible"]),
@@ -144,32 +144,32 @@ def _counts(cloud: Connection, url: str) -> tuple[int, int, int]:
     )
 
 
-def read_status(cloud: Connection, now: datetime | None = None) -> Status:
+def read_status(aws: Connection, now: datetime | None = None) -> Status:
     """Raises OpsError when the stacks are not there; all else that is missing is a problem in the answer."""
     now = now or datetime.now(UTC)
     problems: list[str] = []
-    queue = read_queue(cloud).model_copy(update={"oldest_seconds": _oldest(cloud, now)})
-    decision = read_decision(cloud, now)
+    queue = read_queue(aws).model_copy(update={"oldest_seconds": _oldest(aws, now)})
+    decision = read_decision(aws, now)
     jobs: list[Job] = []
     try:
-        jobs = list_jobs(cloud, 5)
+        jobs = list_jobs(aws, 5)
     except (pymysql.MySQLError, OpsError, ClientError) as error:
         problems.append(f"the database does not answer: {error}")
-    newest_first = sorted(cloud.machines(), key=lambda instance: instance["LaunchTime"], reverse=True)
+    newest_first = sorted(aws.machines(), key=lambda instance: instance["LaunchTime"], reverse=True)
     instance = next(iter(newest_first), None)
     tags = tags_of(instance) if instance else {}
-    machines = [_appliance(cloud, each, now, database_answers=not problems) for each in newest_first]
+    machines = [_appliance(aws, each, now, database_answers=not problems) for each in newest_first]
     appliance = next(iter(machines), None)
     wanted: Wanted | None = None
     try:
-        wanted = read_wanted(cloud)
+        wanted = read_wanted(aws)
     except OpsError as error:
         problems.append(str(error))
-    fleet_now = _fleet(cloud, now)
-    capacity_problems = _fleet_problems(fleet_now, machines) if is_fleet(cloud) else _appliance_problems(appliance)
-    found = _problems(queue, decision, just_deployed=_just_deployed(cloud, now))
+    fleet_now = _fleet(aws, now)
+    capacity_problems = _fleet_problems(fleet_now, machines) if is_fleet(aws) else _appliance_problems(appliance)
+    found = _problems(queue, decision, just_deployed=_just_deployed(aws, now))
     problems = [*capacity_problems, *found, *problems]
-    problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(cloud) if a.fires]
+    problems += [f"alarm {a.name}: {a.advice}" for a in alarms.read_alarms(aws) if a.fires]
     return Status(
         healthy=not problems,
         problems=problems,
@@ -178,7 +178,7 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
         machines=machines,
         rolling=[
             f"{other['InstanceId']} {part} ({other['State']['Name']})"
-            for other in cloud.instances()
+            for other in aws.instances()
             if (part := tags_of(other).get(REPLACEMENT_TAG))
         ],
         queue=queue,
@@ -186,20 +186,20 @@ def read_status(cloud: Connection, now: datetime | None = None) -> Status:
         version=Version(
             wanted=wanted.release.name if wanted else None,
             installed=tags.get(PROCESSOR_TAG),
-            autoscaler=str(live) if (live := live_version(cloud)) else None,
+            autoscaler=str(live) if (live := live_version(aws)) else None,
         ),
         jobs=jobs,
         month_to_date=month_to_date(
-            cloud,
-            appliance.instance_type if appliance else cloud.settings.instance_type,
+            aws,
+            appliance.instance_type if appliance else aws.settings.instance_type,
             appliance.instance_id if appliance else None,
             now,
         ),
     )
 
 
-def is_fleet(cloud: Connection) -> bool:
-    return cloud.settings.capacity_mode is CapacityMode.FLEET
+def is_fleet(aws: Connection) -> bool:
+    return aws.settings.capacity_mode is CapacityMode.FLEET
 
 
 def _appliance_problems(appliance: Appliance | None) -> list[str]:
@@ -226,8 +226,8 @@ def _fleet_problems(group: FleetNow | None, machines: list[Appliance]) -> list[s
     return found
 
 
-def _fleet(cloud: Connection, now: datetime) -> FleetNow | None:
-    group = fleet.find_group(cloud) if is_fleet(cloud) else None
+def _fleet(aws: Connection, now: datetime) -> FleetNow | None:
+    group = fleet.find_group(aws) if is_fleet(aws) else None
     if group is None:
         return None
     tags = {tag["Key"]: tag.get("Value", "") for tag in group.get("Tags", [])}
@@ -251,16 +251,14 @@ def _problems(queue: Queue, decision: LastDecision | None, *, just_deployed: boo
     return found
 
 
-def _appliance(
-    cloud: Connection, instance: InstanceTypeDef, now: datetime, *, database_answers: bool
-) -> Appliance:
+def _appliance(aws: Connection, instance: InstanceTypeDef, now: datetime, *, database_answers: bool) -> Appliance:
     tags = tags_of(instance)
     state = instance["State"]["Name"]
     worker = None
     if heartbeat := parse_heartbeat(tags.get(HEARTBEAT_TAG)):
         progress = heartbeat.percent if heartbeat.job else None
         if heartbeat.job and database_answers:
-            progress = _progress(cloud, heartbeat.job, progress)
+            progress = _progress(aws, heartbeat.job, progress)
         had_time = state == "running" and now - instance["LaunchTime"] > SILENT_AFTER
         worker = Worker(
             heartbeat=heartbeat.at,
@@ -294,31 +292,31 @@ def _hold(text: str | None, now: datetime) -> HoldNow | None:
     return HoldNow(by=hold.by, until=hold.until, active=hold.active_at(now)) if hold else None
 
 
-def _progress(cloud: Connection, job_id: str, known: int | None) -> int | None:
+def _progress(aws: Connection, job_id: str, known: int | None) -> int | None:
     """The row is written every few seconds, the heartbeat once a minute."""
     try:
-        return find_job(cloud, job_id).progress
+        return find_job(aws, job_id).progress
     except (pymysql.MySQLError, OpsError):
         return known
 
 
-def _oldest(cloud: Connection, now: datetime) -> float | None:
-    name = {"QueueName": cloud.foundation["QueueName"]}
+def _oldest(aws: Connection, now: datetime) -> float | None:
+    name = {"QueueName": aws.foundation["QueueName"]}
     metric = metrics.Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", name)
     minute = timedelta(minutes=1)
-    points = metrics.read(cloud, metric, "Maximum", start=now - 10 * minute, end=now, period=minute)
+    points = metrics.read(aws, metric, "Maximum", start=now - 10 * minute, end=now, period=minute)
     return points[-1].value if points else None
 
 
-def _just_deployed(cloud: Connection, now: datetime) -> bool:
+def _just_deployed(aws: Connection, now: datetime) -> bool:
     """Whether the autoscaler is too new to have run: its rule ticks within a minute or two."""
-    function = cloud.functions.get_function_configuration(FunctionName=cloud.autoscaler["FunctionName"])
+    function = aws.functions.get_function_configuration(FunctionName=aws.autoscaler["FunctionName"])
     return now - datetime.fromisoformat(function["LastModified"]) < _FIRST_TICK
 
 
-def read_decision(cloud: Connection, now: datetime) -> LastDecision | None:
+def read_decision(aws: Connection, now: datetime) -> LastDecision | None:
     """The autoscaler's last one of the last quarter of an hour, but for the trials of its versions."""
-    for event in reversed(read_events(cloud, now - _LOOK_BACK)):
+    for event in reversed(read_events(aws, now - _LOOK_BACK)):
         trial = (event.fields.get("trigger"), event.fields.get("outcome")) == ("manual", "dry-run")
         if event.source == "autoscaler" and "action" in event.fields and not trial:
             return LastDecision(

@@ -39,39 +39,39 @@ class Holder(BaseModel):
 
 @dataclass
 class DeployLock:
-    cloud: Connection
+    aws: Connection
     holder: Holder
     etag: str
 
     def renew(self) -> None:
         """Between two machines: the next one gets the whole time. Raises OpsError when somebody took it."""
         self.holder = self.holder.model_copy(update={"until": datetime.now(UTC) + LASTS})
-        etag = _put(self.cloud, self.holder, replaces=self.etag)
+        etag = _put(self.aws, self.holder, replaces=self.etag)
         if etag is None:
             raise OpsError("another deploy has taken over, because this one took too long: see `make versions`")
         self.etag = etag
 
 
 @contextmanager
-def deploying(cloud: Connection, what: str, say: Say, now: datetime | None = None) -> Iterator[DeployLock]:
+def deploying(aws: Connection, what: str, say: Say, now: datetime | None = None) -> Iterator[DeployLock]:
     """Hold the lock. Raises OpsError, naming who deploys, since when and until when at most."""
-    lock = _take(cloud, what, say, now or datetime.now(UTC))
+    lock = _take(aws, what, say, now or datetime.now(UTC))
     try:
         yield lock
     finally:
-        found = _read(cloud)
+        found = _read(aws)
         if found is not None and found[0] is not None and found[0].token == lock.holder.token:
-            cloud.s3.delete_object(Bucket=_bucket(cloud), Key=DEPLOY_LOCK_KEY)
+            aws.s3.delete_object(Bucket=_bucket(aws), Key=DEPLOY_LOCK_KEY)
 
 
-def _take(cloud: Connection, what: str, say: Say, now: datetime) -> DeployLock:
+def _take(aws: Connection, what: str, say: Say, now: datetime) -> DeployLock:
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     holder = Holder(token=uuid.uuid4().hex, by=by, what=what, since=now, until=now + LASTS)
-    etag = _put(cloud, holder)
+    etag = _put(aws, holder)
     if etag is None:
-        found = _read(cloud)
+        found = _read(aws)
         if found is None:  # it was given back in this very moment
-            etag = _put(cloud, holder)
+            etag = _put(aws, holder)
         else:
             other, there = found
             if other is not None and now < other.until:
@@ -81,30 +81,30 @@ def _take(cloud: Connection, what: str, say: Say, now: datetime) -> DeployLock:
                 )
             told = f"of {other.by} since {other.since:%Y-%m-%d %H:%M} UTC" if other else "that cannot be read"
             say(f"a deploy {told} never ended: its lock is taken over")
-            etag = _put(cloud, holder, replaces=there)
+            etag = _put(aws, holder, replaces=there)
     if etag is None:
         raise OpsError("another deploy began in this moment: try again after it")
-    return DeployLock(cloud, holder, etag)
+    return DeployLock(aws, holder, etag)
 
 
-def _put(cloud: Connection, holder: Holder, replaces: str | None = None) -> str | None:
+def _put(aws: Connection, holder: Holder, replaces: str | None = None) -> str | None:
     """Write it; its ETag, or None when another was quicker."""
     body = holder.model_dump_json().encode()
-    bucket = _bucket(cloud)
+    bucket = _bucket(aws)
     try:
         if replaces is None:
-            return cloud.s3.put_object(Bucket=bucket, Key=DEPLOY_LOCK_KEY, Body=body, IfNoneMatch="*")["ETag"]
-        return cloud.s3.put_object(Bucket=bucket, Key=DEPLOY_LOCK_KEY, Body=body, IfMatch=replaces)["ETag"]
+            return aws.s3.put_object(Bucket=bucket, Key=DEPLOY_LOCK_KEY, Body=body, IfNoneMatch="*")["ETag"]
+        return aws.s3.put_object(Bucket=bucket, Key=DEPLOY_LOCK_KEY, Body=body, IfMatch=replaces)["ETag"]
     except ClientError as error:
         if error.response["Error"]["Code"] in _TAKEN | _MISSING:
             return None
         raise
 
 
-def _read(cloud: Connection) -> tuple[Holder | None, str] | None:
+def _read(aws: Connection) -> tuple[Holder | None, str] | None:
     """Who holds it and its ETag; None when nobody does."""
     try:
-        found = cloud.s3.get_object(Bucket=_bucket(cloud), Key=DEPLOY_LOCK_KEY)
+        found = aws.s3.get_object(Bucket=_bucket(aws), Key=DEPLOY_LOCK_KEY)
     except ClientError as error:
         if error.response["Error"]["Code"] in _MISSING:
             return None
@@ -114,5 +114,5 @@ def _read(cloud: Connection) -> tuple[Holder | None, str] | None:
     return None, found["ETag"]
 
 
-def _bucket(cloud: Connection) -> str:
-    return cloud.foundation["BucketName"]
+def _bucket(aws: Connection) -> str:
+    return aws.foundation["BucketName"]

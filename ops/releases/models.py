@@ -10,9 +10,7 @@ from ops.aws.connection import Connection
 from whisper_processor.models import model_files, model_key
 
 
-def publish(
-    cloud: Connection, name: str, engine: EngineName, models_dir: Path, say: Callable[[str], None]
-) -> None:
+def publish(aws: Connection, name: str, engine: EngineName, models_dir: Path, say: Callable[[str], None]) -> None:
     """Upload a complete model; its marker goes last, so that what appliances see is whole. Safe to repeat.
 
     Raises ModelError, naming the installed models, when it is not complete here.
@@ -20,4 +18,4 @@ def publish(
     for file in model_files(models_dir, engine, name):
         say(f"{file.name}: {file.stat().st_size / 1e6:.0f} MB")
         key = model_key(engine, name, file.name)
-        cloud.s3.upload_file(str(file), cloud.foundation["BucketName"], key)
+        aws.s3.upload_file(str(file), aws.foundation["BucketName"], key)

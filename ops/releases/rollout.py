@@ -44,77 +44,75 @@ class Stopped(Exception):
     """The machine went down meanwhile: it is up to its next boot."""
 
 
-def deploy_processor(cloud: Connection, build: Callable[[], BuiltRelease], say: Say) -> None:
+def deploy_processor(aws: Connection, build: Callable[[], BuiltRelease], say: Say) -> None:
     """Build, publish, wish for it, and bring it to all appliances. Raises OpsError at the first failure."""
-    store.read_wanted(cloud)
-    with deploying(cloud, "deploy-processor", say) as lock:
+    store.read_wanted(aws)
+    with deploying(aws, "deploy-processor", say) as lock:
         built = build()
-        store.publish(cloud, built, say)
-        bring(cloud, built.release, lock, say)
-        _prune(cloud, say)
+        store.publish(aws, built, say)
+        bring(aws, built.release, lock, say)
+        _prune(aws, say)
 
 
-def rollback(cloud: Connection, asked: str, say: Say) -> None:
+def rollback(aws: Connection, asked: str, say: Say) -> None:
     """To the named release, or to the one that was wanted before. Raises OpsError."""
-    with deploying(cloud, "rollback", say) as lock:
-        wanted = store.read_wanted(cloud)
+    with deploying(aws, "rollback", say) as lock:
+        wanted = store.read_wanted(aws)
         name = asked or (wanted.previous if wanted else None)
         if name is None:
             raise OpsError("nothing was wanted before: name a release with VERSION=…, `make versions` lists them")
-        bring(cloud, store.find_release(store.published(cloud), name), lock, say)
+        bring(aws, store.find_release(store.published(aws), name), lock, say)
 
 
-def bring(cloud: Connection, release: Release, lock: DeployLock, say: Say) -> None:
+def bring(aws: Connection, release: Release, lock: DeployLock, say: Say) -> None:
     """Point at the release and install it wherever an appliance runs.
 
     Raises OpsError at the first appliance that fails. A release that failed is not wanted any more: the stopped
     appliances would meet the same at their next boot.
     """
-    before = store.read_wanted(cloud)
-    store.set_wanted(cloud, release, before)
+    before = store.read_wanted(aws)
+    store.set_wanted(aws, release, before)
     say(f"{release.name} is wanted" + (f", {before.release.name} was" if before else ""))
-    if store.on_processes(cloud):
+    if store.on_processes(aws):
         say("LOCAL_MACHINE=process: the machines here run the checkout, nothing is installed on them;")
         say("an appliance that installs releases is behind LOCAL_MACHINE=nspawn (`make rehearse-deploy`)")
         return
     try:
-        _in_turn(
-            cloud, lambda instance_id: _update(cloud, instance_id, say), f"installs {release.name}", lock, say
-        )
+        _in_turn(aws, lambda instance_id: _update(aws, instance_id, say), f"installs {release.name}", lock, say)
     except Failed as error:
         if before is None or before.release.name != release.name:
-            store.write_wanted(cloud, before)
+            store.write_wanted(aws, before)
             says = f"{before.release.name} is wanted again" if before else "no release is wanted any more"
             raise OpsError(f"{error}; {says}") from error
         raise
 
 
-def deploy_config(cloud: Connection, wanted: Mapping[str, str], say: Say) -> None:
+def deploy_config(aws: Connection, wanted: Mapping[str, str], say: Say) -> None:
     """Send the settings, and let the running appliances read them. Put the old ones back when a worker does not
     come up with them. Raises OpsError; an invalid setting changes nothing at all."""
     deploy.validate_settings(wanted)
-    with deploying(cloud, "deploy-config", say) as lock:
-        before = deploy.stored_settings(cloud)
-        deploy.deploy_config(cloud, wanted, say)
-        if deploy.stored_settings(cloud) == before:
+    with deploying(aws, "deploy-config", say) as lock:
+        before = deploy.stored_settings(aws)
+        deploy.deploy_config(aws, wanted, say)
+        if deploy.stored_settings(aws) == before:
             say("the settings are as they were")
             return
 
         def restart(instance_id: str) -> None:
-            _restart(cloud, instance_id, say)
+            _restart(aws, instance_id, say)
 
         try:
-            _in_turn(cloud, restart, "reads them", lock, say)
+            _in_turn(aws, restart, "reads them", lock, say)
         except Failed as error:
-            deploy.deploy_config(cloud, before, say)
+            deploy.deploy_config(aws, before, say)
             say("the settings from before are back")
-            _in_turn(cloud, restart, "reads them", lock, say)
+            _in_turn(aws, restart, "reads them", lock, say)
             raise OpsError(f"{error}; the settings from before are back") from error
 
 
-def _in_turn(cloud: Connection, act: Callable[[str], None], what: str, lock: DeployLock, say: Say) -> None:
+def _in_turn(aws: Connection, act: Callable[[str], None], what: str, lock: DeployLock, say: Say) -> None:
     """One after the other, stopping at the first that fails."""
-    found = cloud.instances()
+    found = aws.instances()
     if not found:
         say("there is no appliance yet")
     for instance in found:
@@ -126,19 +124,19 @@ def _in_turn(cloud: Connection, act: Callable[[str], None], what: str, lock: Dep
         lock.renew()
         if state == "pending":
             say(f"{instance_id} is pending: waiting until it runs")
-            state = _wait_while_pending(cloud, instance_id)
+            state = _wait_while_pending(aws, instance_id)
         if state != "running":
             say(f"{instance_id} is {state}: it {what} at its next boot")
             continue
         try:
-            with _held(cloud, instance):
+            with _held(aws, instance):
                 act(instance_id)
         except Stopped:
             say(f"{instance_id} stopped meanwhile: it {what} at its next boot")
 
 
-def _update(cloud: Connection, instance_id: str, say: Say) -> None:
-    report = _run(cloud, instance_id, "now", say)
+def _update(aws: Connection, instance_id: str, say: Say) -> None:
+    report = _run(aws, instance_id, "now", say)
     if report.result is UpdateResult.UNCHANGED:
         say(f"{instance_id}: {report.reason}")
     elif report.result is UpdateResult.INSTALLED:
@@ -147,61 +145,61 @@ def _update(cloud: Connection, instance_id: str, say: Say) -> None:
         raise Failed(f"{instance_id}: {report.result}, {report.reason}; it runs {report.current}")
 
 
-def _restart(cloud: Connection, instance_id: str, say: Say) -> None:
-    if store.on_processes(cloud):
-        _restart_process(cloud, instance_id, say)
+def _restart(aws: Connection, instance_id: str, say: Say) -> None:
+    if store.on_processes(aws):
+        _restart_process(aws, instance_id, say)
         return
-    report = _run(cloud, instance_id, "restart", say)
+    report = _run(aws, instance_id, "restart", say)
     if report.result is not UpdateResult.INSTALLED:
         raise Failed(f"{instance_id}: the worker does not come up with these settings: {report.reason}")
     say(f"{instance_id}: {report.reason}")
 
 
-def _restart_process(cloud: Connection, instance_id: str, say: Say) -> None:
+def _restart_process(aws: Connection, instance_id: str, say: Say) -> None:
     """The checkout's processor has no check of its own: its first heartbeat says that it works."""
     say(f"{instance_id}: the worker leaves its lesson, and starts anew")
-    run_command.wait_online(cloud, instance_id, _ONLINE_SECONDS)
+    run_command.wait_online(aws, instance_id, _ONLINE_SECONDS)
 
     def systemctl(verb: str) -> None:
-        watch = _watch(cloud, instance_id, say)
-        run_command.execute(cloud, instance_id, f"systemctl {verb} {SERVICE}", _UPDATE_SECONDS, watch)
+        watch = _watch(aws, instance_id, say)
+        run_command.execute(aws, instance_id, f"systemctl {verb} {SERVICE}", _UPDATE_SECONDS, watch)
 
     systemctl("stop")
-    last = tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG)  # the old worker's last word
+    last = tags_of(_look(aws, instance_id)).get(HEARTBEAT_TAG)  # the old worker's last word
     systemctl("start")
     deadline = time.monotonic() + _COME_BACK_SECONDS
     while time.monotonic() < deadline:
-        if tags_of(_look(cloud, instance_id)).get(HEARTBEAT_TAG) != last:
+        if tags_of(_look(aws, instance_id)).get(HEARTBEAT_TAG) != last:
             say(f"{instance_id}: the worker runs with them")
             return
         time.sleep(_POLL_SECONDS)
     raise Failed(f"{instance_id}: the worker does not come up with these settings: see `make logs`")
 
 
-def _run(cloud: Connection, instance_id: str, mode: str, say: Say) -> UpdateReport:
+def _run(aws: Connection, instance_id: str, mode: str, say: Say) -> UpdateReport:
     """Run the machine's own updater. Raises Failed when it gives no report, Stopped when the machine goes down."""
-    if not run_command.is_online(cloud, instance_id):
+    if not run_command.is_online(aws, instance_id):
         say(f"{instance_id}: waiting until SSM reaches it")
     try:
-        run_command.wait_online(cloud, instance_id, _ONLINE_SECONDS)
+        run_command.wait_online(aws, instance_id, _ONLINE_SECONDS)
         say(f"{instance_id}: its updater is at work")
         ended = run_command.execute(
-            cloud, instance_id, f"{UPDATE} {mode}", _UPDATE_SECONDS, _watch(cloud, instance_id, say)
+            aws, instance_id, f"{UPDATE} {mode}", _UPDATE_SECONDS, _watch(aws, instance_id, say)
         )
     except run_command.NotReachable as error:
-        _raise_if_it_goes_down(cloud, instance_id)
+        _raise_if_it_goes_down(aws, instance_id)
         raise Failed(str(error)) from error
     try:
         return UpdateReport.model_validate_json(ended.stdout.strip())
     except ValidationError as error:
-        _raise_if_it_goes_down(cloud, instance_id)
+        _raise_if_it_goes_down(aws, instance_id)
         said = " ".join((ended.stderr or ended.stdout).split())[:300] or ended.status
         if "not found" in said:
             said = "its image has no updater: bake one that has (`make ami`) and launch from it"
         raise Failed(f"{instance_id}: {said}") from error
 
 
-def _watch(cloud: Connection, instance_id: str, say: Say) -> Callable[[float], None]:
+def _watch(aws: Connection, instance_id: str, say: Say) -> Callable[[float], None]:
     """Says that it goes on, and notices when the machine does not."""
     told = 0.0
 
@@ -209,58 +207,58 @@ def _watch(cloud: Connection, instance_id: str, say: Say) -> Callable[[float], N
         nonlocal told
         if waited - told >= _TELL_SECONDS:
             told = waited
-            _raise_if_stopped(cloud, instance_id)
+            _raise_if_stopped(aws, instance_id)
             say(f"{instance_id}: for {waited:.0f} s")
 
     return watch
 
 
 @contextmanager
-def _held(cloud: Connection, instance: InstanceTypeDef) -> Iterator[None]:
+def _held(aws: Connection, instance: InstanceTypeDef) -> Iterator[None]:
     """Neither worker nor autoscaler stops or restarts it meanwhile. A person's hold comes back afterwards."""
     instance_id = instance["InstanceId"]
     before = tags_of(instance).get(HOLD_TAG)
     ours = format_hold(hold_from_now(LASTS, "deploy"))
-    cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": ours}])
+    aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": ours}])
     try:
         yield
     finally:
-        now = tags_of(_look(cloud, instance_id)).get(HOLD_TAG)
+        now = tags_of(_look(aws, instance_id)).get(HOLD_TAG)
         if now == ours:  # else somebody has set a hold of their own since
             if before is None:
-                cloud.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])
+                aws.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])
             else:
-                cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": before}])
+                aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": before}])
 
 
-def _wait_while_pending(cloud: Connection, instance_id: str) -> str:
+def _wait_while_pending(aws: Connection, instance_id: str) -> str:
     deadline = time.monotonic() + _BOOT_SECONDS
-    while (state := _state(cloud, instance_id)) == "pending" and time.monotonic() < deadline:
+    while (state := _state(aws, instance_id)) == "pending" and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     return state
 
 
-def _raise_if_stopped(cloud: Connection, instance_id: str) -> None:
-    if _state(cloud, instance_id) != "running":
+def _raise_if_stopped(aws: Connection, instance_id: str) -> None:
+    if _state(aws, instance_id) != "running":
         raise Stopped
 
 
-def _raise_if_it_goes_down(cloud: Connection, instance_id: str) -> None:
+def _raise_if_it_goes_down(aws: Connection, instance_id: str) -> None:
     """A command that ends without its report may be the first sign of it."""
     deadline = time.monotonic() + _GOING_DOWN_SECONDS
     while time.monotonic() < deadline:
-        _raise_if_stopped(cloud, instance_id)
+        _raise_if_stopped(aws, instance_id)
         time.sleep(_POLL_SECONDS)
 
 
-def _state(cloud: Connection, instance_id: str) -> str:
-    return _look(cloud, instance_id)["State"]["Name"]
+def _state(aws: Connection, instance_id: str) -> str:
+    return _look(aws, instance_id)["State"]["Name"]
 
 
-def _look(cloud: Connection, instance_id: str) -> InstanceTypeDef:
-    return cloud.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+def _look(aws: Connection, instance_id: str) -> InstanceTypeDef:
+    return aws.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
 
 
-def _prune(cloud: Connection, say: Say) -> None:
-    running = {name for name in map(store.running_release, cloud.instances()) if name}
-    store.prune(cloud, cloud.settings.releases_kept, running, say)
+def _prune(aws: Connection, say: Say) -> None:
+    running = {name for name in map(store.running_release, aws.instances()) if name}
+    store.prune(aws, aws.settings.releases_kept, running, say)

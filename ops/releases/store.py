@@ -61,20 +61,20 @@ class Versions(BaseModel):
     releases: list[VersionRow]
 
 
-def publish(cloud: Connection, built: BuiltRelease, say: Say) -> None:
+def publish(aws: Connection, built: BuiltRelease, say: Say) -> None:
     """Put the release into the bucket; its packages only where they are not there. Safe to repeat."""
-    release, bucket = built.release, cloud.foundation["BucketName"]
+    release, bucket = built.release, aws.foundation["BucketName"]
     size = built.wheelhouse.path.stat().st_size
-    if size_of(cloud, bucket, release.wheelhouse.key) == size:
+    if size_of(aws, bucket, release.wheelhouse.key) == size:
         say(f"its packages are in the bucket: {release.wheelhouse.key}")
     else:
         say(f"uploading its packages, {size / 1e6:.0f} MB, once for all releases that stand on them")
-        cloud.s3.upload_file(
+        aws.s3.upload_file(
             str(built.wheelhouse.path), bucket, release.wheelhouse.key, Callback=_every(_STEP_BYTES, size, say)
         )
-    cloud.s3.upload_file(str(built.archive.path), bucket, release.archive.key)
+    aws.s3.upload_file(str(built.archive.path), bucket, release.archive.key)
     description = f"{RELEASES_PREFIX}{release.name}/{DESCRIPTION}"
-    cloud.s3.put_object(Bucket=bucket, Key=description, Body=release.model_dump_json(indent=2).encode())
+    aws.s3.put_object(Bucket=bucket, Key=description, Body=release.model_dump_json(indent=2).encode())
     say(f"release {release.name} is in the bucket")
 
 
@@ -93,14 +93,14 @@ def _every(step: int, total: int, say: Say) -> Callable[[int], None]:
     return tell
 
 
-def published(cloud: Connection) -> list[Published]:
+def published(aws: Connection) -> list[Published]:
     """What is in the bucket, the newest first; what cannot be read is left out."""
-    bucket = cloud.foundation["BucketName"]
+    bucket = aws.foundation["BucketName"]
     found = []
-    for page in cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=RELEASES_PREFIX):
+    for page in aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=RELEASES_PREFIX):
         for entry in page.get("Contents", []):
             if entry["Key"].endswith(f"/{DESCRIPTION}"):
-                text = cloud.s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+                text = aws.s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
                 try:
                     found.append(Published(Release.model_validate_json(text), entry["LastModified"]))
                 except ValidationError:
@@ -120,11 +120,11 @@ def find_release(releases: Sequence[Published], asked: str) -> Release:
     raise OpsError(f"no release {asked} is in the bucket; there: {there}")
 
 
-def read_wanted(cloud: Connection) -> Wanted | None:
+def read_wanted(aws: Connection) -> Wanted | None:
     """The pointer. Raises OpsError for one that cannot be read."""
     try:
-        text = cloud.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
-    except cloud.ssm.exceptions.ParameterNotFound:
+        text = aws.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
+    except aws.ssm.exceptions.ParameterNotFound:
         return None
     try:
         return Wanted.model_validate_json(text)
@@ -132,46 +132,46 @@ def read_wanted(cloud: Connection) -> Wanted | None:
         raise OpsError(f"{WANTED_PARAMETER} cannot be read: run `make deploy-processor`") from error
 
 
-def set_wanted(cloud: Connection, release: Release, before: Wanted | None) -> Wanted:
+def set_wanted(aws: Connection, release: Release, before: Wanted | None) -> Wanted:
     """Point at the release; wishing for the same one again keeps what a rollback goes to."""
     previous = None
     if before is not None:
         previous = before.previous if before.release.name == release.name else before.release.name
     wanted = Wanted(release=release, set_by=getpass.getuser(), set_at=datetime.now(UTC), previous=previous)
-    write_wanted(cloud, wanted)
+    write_wanted(aws, wanted)
     return wanted
 
 
-def write_wanted(cloud: Connection, wanted: Wanted | None) -> None:
+def write_wanted(aws: Connection, wanted: Wanted | None) -> None:
     if wanted is not None:
         value = wanted.model_dump_json()
-        cloud.ssm.put_parameter(Name=WANTED_PARAMETER, Value=value, Type="String", Overwrite=True)
+        aws.ssm.put_parameter(Name=WANTED_PARAMETER, Value=value, Type="String", Overwrite=True)
         return
     try:
-        cloud.ssm.delete_parameter(Name=WANTED_PARAMETER)
-    except cloud.ssm.exceptions.ParameterNotFound:
+        aws.ssm.delete_parameter(Name=WANTED_PARAMETER)
+    except aws.ssm.exceptions.ParameterNotFound:
         return
 
 
-def prune(cloud: Connection, kept: int, running: Collection[str], say: Say) -> None:
+def prune(aws: Connection, kept: int, running: Collection[str], say: Say) -> None:
     """Delete what nothing needs: not the wanted, the previous, those that machines run, nor the `kept` newest."""
-    bucket, wanted = cloud.foundation["BucketName"], read_wanted(cloud)
-    there = published(cloud)
+    bucket, wanted = aws.foundation["BucketName"], read_wanted(aws)
+    there = published(aws)
     used = {*running, *([wanted.release.name, wanted.previous] if wanted else [])}
     gone = to_prune([one.release.name for one in there], used, kept)
     for name in gone:
         folder = f"{RELEASES_PREFIX}{name}/"
         keys = [
             folder + DESCRIPTION,
-            *(key for key in _keys(cloud, bucket, folder) if not key.endswith(DESCRIPTION)),
+            *(key for key in _keys(aws, bucket, folder) if not key.endswith(DESCRIPTION)),
         ]
         for key in keys:
-            cloud.s3.delete_object(Bucket=bucket, Key=key)
+            aws.s3.delete_object(Bucket=bucket, Key=key)
         say(f"old release {name} is deleted from the bucket")
     needed = {one.release.wheelhouse.key for one in there if one.release.name not in gone}
     needed |= {wanted.release.wheelhouse.key} if wanted else set()
-    for key in sorted(set(_keys(cloud, bucket, WHEELHOUSES_PREFIX)) - needed):
-        cloud.s3.delete_object(Bucket=bucket, Key=key)
+    for key in sorted(set(_keys(aws, bucket, WHEELHOUSES_PREFIX)) - needed):
+        aws.s3.delete_object(Bucket=bucket, Key=key)
         say(f"{key}, which no release stands on, is deleted from the bucket")
 
 
@@ -185,15 +185,15 @@ def running_release(instance: InstanceTypeDef) -> str | None:
     return tags_of(instance).get(PROCESSOR_TAG)
 
 
-def on_processes(cloud: Connection) -> bool:
+def on_processes(aws: Connection) -> bool:
     """Whether the machines are processes of the checkout, on which nothing can be installed."""
-    return cloud.settings.cloud is Cloud.LOCAL and cloud.settings.local_machine == "process"
+    return aws.settings.cloud is Cloud.LOCAL and aws.settings.local_machine == "process"
 
 
-def versions(cloud: Connection) -> Versions:
-    wanted, there = read_wanted(cloud), published(cloud)
+def versions(aws: Connection) -> Versions:
+    wanted, there = read_wanted(aws), published(aws)
     on: dict[str, list[Runner]] = {}
-    for instance in cloud.instances():
+    for instance in aws.instances():
         runner = Runner(instance_id=instance["InstanceId"], state=instance["State"]["Name"])
         on.setdefault(running_release(instance) or NOT_SAID, []).append(runner)
     times = {one.release.name: one.at for one in there}
@@ -215,16 +215,16 @@ def versions(cloud: Connection) -> Versions:
     )
 
 
-def size_of(cloud: Connection, bucket: str, key: str) -> int | None:
+def size_of(aws: Connection, bucket: str, key: str) -> int | None:
     """An object's size in bytes; None when there is none."""
     try:
-        return cloud.s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        return aws.s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
     except ClientError as error:
         if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
             return None
         raise
 
 
-def _keys(cloud: Connection, bucket: str, prefix: str) -> list[str]:
-    pages = cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+def _keys(aws: Connection, bucket: str, prefix: str) -> list[str]:
+    pages = aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]

@@ -47,15 +47,15 @@ def cloud(deployed: Connection) -> Iterator[Connection]:
     empty(deployed)
 
 
-def empty(cloud: Connection) -> None:
-    store.write_wanted(cloud, None)
-    for key in keys(cloud, "scripts/releases/", "scripts/wheelhouses/", DEPLOY_LOCK_KEY):
-        cloud.s3.delete_object(Bucket=cloud.foundation["BucketName"], Key=key)
+def empty(aws: Connection) -> None:
+    store.write_wanted(aws, None)
+    for key in keys(aws, "scripts/releases/", "scripts/wheelhouses/", DEPLOY_LOCK_KEY):
+        aws.s3.delete_object(Bucket=aws.foundation["BucketName"], Key=key)
 
 
-def keys(cloud: Connection, *prefixes: str) -> list[str]:
-    bucket = cloud.foundation["BucketName"]
-    pages = [cloud.s3.list_objects_v2(Bucket=bucket, Prefix=prefix) for prefix in prefixes]
+def keys(aws: Connection, *prefixes: str) -> list[str]:
+    bucket = aws.foundation["BucketName"]
+    pages = [aws.s3.list_objects_v2(Bucket=bucket, Prefix=prefix) for prefix in prefixes]
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
@@ -103,9 +103,9 @@ def test_a_release_holds_the_wheel_and_the_roles_that_bake_images(built: BuiltRe
         assert expected <= names
 
 
-def test_a_published_release_is_found_by_name_and_by_version(cloud: Connection, built: BuiltRelease) -> None:
-    store.publish(cloud, built, quiet)
-    there = store.published(cloud)
+def test_a_published_release_is_found_by_name_and_by_version(aws: Connection, built: BuiltRelease) -> None:
+    store.publish(aws, built, quiet)
+    there = store.published(aws)
     assert [one.release for one in there] == [built.release]
     for asked in (built.release.name, built.release.version):
         assert store.find_release(there, asked) == built.release
@@ -113,134 +113,134 @@ def test_a_published_release_is_found_by_name_and_by_version(cloud: Connection, 
         store.find_release(there, "9.9.9")
 
 
-def test_a_version_that_two_releases_have_must_be_named(cloud: Connection, built: BuiltRelease) -> None:
+def test_a_version_that_two_releases_have_must_be_named(aws: Connection, built: BuiltRelease) -> None:
     other = built.release.model_copy(update={"name": f"{built.release.version}-0123456789ab"})
     both = [store.Published(release, datetime.now(UTC)) for release in (built.release, other)]
     with pytest.raises(OpsError, match="several releases"):
         store.find_release(both, built.release.version)
 
 
-def test_packages_are_uploaded_once(cloud: Connection, built: BuiltRelease) -> None:
+def test_packages_are_uploaded_once(aws: Connection, built: BuiltRelease) -> None:
     said: list[str] = []
-    store.publish(cloud, built, said.append)
-    store.publish(cloud, variant(built, "9.0.0"), said.append)
+    store.publish(aws, built, said.append)
+    store.publish(aws, variant(built, "9.0.0"), said.append)
     assert sum("uploading its packages" in line for line in said) == 1
-    assert len(keys(cloud, WHEELHOUSES_PREFIX)) == 1
+    assert len(keys(aws, WHEELHOUSES_PREFIX)) == 1
 
 
-def test_the_pointer_remembers_what_was_wanted_before(cloud: Connection, built: BuiltRelease) -> None:
+def test_the_pointer_remembers_what_was_wanted_before(aws: Connection, built: BuiltRelease) -> None:
     first, second = built.release, variant(built, "9.0.0").release
-    assert store.set_wanted(cloud, first, None).previous is None
-    store.set_wanted(cloud, second, store.read_wanted(cloud))
-    store.set_wanted(cloud, second, store.read_wanted(cloud))
-    wanted = store.read_wanted(cloud)
+    assert store.set_wanted(aws, first, None).previous is None
+    store.set_wanted(aws, second, store.read_wanted(aws))
+    store.set_wanted(aws, second, store.read_wanted(aws))
+    wanted = store.read_wanted(aws)
     assert wanted is not None
     assert (wanted.release, wanted.previous) == (second, first.name)
-    stored = cloud.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
+    stored = aws.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
     assert Wanted.model_validate_json(stored) == wanted
     assert len(stored) < 4096, "a standard parameter holds no more"
-    assert status.read_status(cloud).version.wanted == second.name
+    assert status.read_status(aws).version.wanted == second.name
 
 
-def test_a_pointer_that_cannot_be_read_is_a_finding_not_a_crash(cloud: Connection) -> None:
-    cloud.ssm.put_parameter(Name=WANTED_PARAMETER, Value="0.1.0", Type="String", Overwrite=True)
-    assert any("cannot be read" in problem for problem in status.read_status(cloud).problems)
+def test_a_pointer_that_cannot_be_read_is_a_finding_not_a_crash(aws: Connection) -> None:
+    aws.ssm.put_parameter(Name=WANTED_PARAMETER, Value="0.1.0", Type="String", Overwrite=True)
+    assert any("cannot be read" in problem for problem in status.read_status(aws).problems)
 
 
-def test_only_what_nothing_needs_is_pruned(cloud: Connection, built: BuiltRelease) -> None:
+def test_only_what_nothing_needs_is_pruned(aws: Connection, built: BuiltRelease) -> None:
     old = [variant(built, f"9.0.{number}", wheels=f"wheels {number}") for number in range(5)]
     for one in old:
-        store.publish(cloud, one, quiet)
-    store.set_wanted(cloud, old[0].release, None)
-    store.set_wanted(cloud, old[1].release, store.read_wanted(cloud))
-    store.prune(cloud, 1, {old[2].release.name}, quiet)
-    left = {one.release.name for one in store.published(cloud)}
+        store.publish(aws, one, quiet)
+    store.set_wanted(aws, old[0].release, None)
+    store.set_wanted(aws, old[1].release, store.read_wanted(aws))
+    store.prune(aws, 1, {old[2].release.name}, quiet)
+    left = {one.release.name for one in store.published(aws)}
     assert {old[number].release.name for number in (0, 1, 2)} <= left
     assert len(left) == 4, "and the newest one"
-    assert len(keys(cloud, WHEELHOUSES_PREFIX)) == 4, "packages go with the last release on them"
+    assert len(keys(aws, WHEELHOUSES_PREFIX)) == 4, "packages go with the last release on them"
 
 
-def test_two_deploys_exclude_each_other(cloud: Connection) -> None:
+def test_two_deploys_exclude_each_other(aws: Connection) -> None:
     with (
-        deploying(cloud, "deploy-processor", quiet),
+        deploying(aws, "deploy-processor", quiet),
         pytest.raises(OpsError, match="runs deploy-processor since"),
-        deploying(cloud, "rollback", quiet),
+        deploying(aws, "rollback", quiet),
     ):
         pass
-    with deploying(cloud, "rollback", quiet):
-        assert keys(cloud, DEPLOY_LOCK_KEY) == [DEPLOY_LOCK_KEY]
-    assert keys(cloud, DEPLOY_LOCK_KEY) == []
+    with deploying(aws, "rollback", quiet):
+        assert keys(aws, DEPLOY_LOCK_KEY) == [DEPLOY_LOCK_KEY]
+    assert keys(aws, DEPLOY_LOCK_KEY) == []
 
 
-def test_a_lock_whose_deploy_died_is_taken_over_and_named(cloud: Connection) -> None:
+def test_a_lock_whose_deploy_died_is_taken_over_and_named(aws: Connection) -> None:
     said: list[str] = []
     long_ago = datetime.now(UTC) - LASTS - timedelta(seconds=1)
-    with deploying(cloud, "deploy-processor", quiet, now=long_ago) as dead:
-        with deploying(cloud, "rollback", said.append):
+    with deploying(aws, "deploy-processor", quiet, now=long_ago) as dead:
+        with deploying(aws, "rollback", said.append):
             assert "never ended" in said[0]
             with pytest.raises(OpsError, match="taken over"):
                 dead.renew()
-            with pytest.raises(OpsError, match="runs rollback"), deploying(cloud, "deploy-config", quiet):
+            with pytest.raises(OpsError, match="runs rollback"), deploying(aws, "deploy-config", quiet):
                 pass
-        assert keys(cloud, DEPLOY_LOCK_KEY) == []
+        assert keys(aws, DEPLOY_LOCK_KEY) == []
 
 
-def test_the_one_who_was_taken_over_does_not_end_the_others_lock(cloud: Connection) -> None:
+def test_the_one_who_was_taken_over_does_not_end_the_others_lock(aws: Connection) -> None:
     long_ago = datetime.now(UTC) - LASTS - timedelta(seconds=1)
-    first = deploying(cloud, "deploy-processor", quiet, now=long_ago)
-    second = deploying(cloud, "rollback", quiet)
+    first = deploying(aws, "deploy-processor", quiet, now=long_ago)
+    second = deploying(aws, "rollback", quiet)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert keys(cloud, DEPLOY_LOCK_KEY) == [DEPLOY_LOCK_KEY]
+    assert keys(aws, DEPLOY_LOCK_KEY) == [DEPLOY_LOCK_KEY]
     second.__exit__(None, None, None)
-    assert keys(cloud, DEPLOY_LOCK_KEY) == []
+    assert keys(aws, DEPLOY_LOCK_KEY) == []
 
 
-def test_a_lock_that_cannot_be_read_does_not_block_for_ever(cloud: Connection) -> None:
-    cloud.s3.put_object(Bucket=cloud.foundation["BucketName"], Key=DEPLOY_LOCK_KEY, Body=b"?")
-    with deploying(cloud, "rollback", quiet):
+def test_a_lock_that_cannot_be_read_does_not_block_for_ever(aws: Connection) -> None:
+    aws.s3.put_object(Bucket=aws.foundation["BucketName"], Key=DEPLOY_LOCK_KEY, Body=b"?")
+    with deploying(aws, "rollback", quiet):
         pass
 
 
-def test_a_machine_that_is_a_process_is_told_apart(cloud: Connection, built: BuiltRelease) -> None:
+def test_a_machine_that_is_a_process_is_told_apart(aws: Connection, built: BuiltRelease) -> None:
     said: list[str] = []
-    rollout.deploy_processor(cloud, lambda: built, said.append)
+    rollout.deploy_processor(aws, lambda: built, said.append)
     assert any("LOCAL_MACHINE=process" in line for line in said)
-    wanted = store.read_wanted(cloud)
+    wanted = store.read_wanted(aws)
     assert wanted is not None
     assert wanted.release == built.release
 
 
-def test_rollback_goes_to_the_release_before_and_to_a_named_one(cloud: Connection, built: BuiltRelease) -> None:
+def test_rollback_goes_to_the_release_before_and_to_a_named_one(aws: Connection, built: BuiltRelease) -> None:
     first, second = built, variant(built, "9.0.0")
     with pytest.raises(OpsError, match="nothing was wanted before"):
-        rollout.rollback(cloud, "", quiet)
+        rollout.rollback(aws, "", quiet)
     for one in (first, second):
-        rollout.deploy_processor(cloud, lambda one=one: one, quiet)  # type: ignore[misc]
-    rollout.rollback(cloud, "", quiet)
-    assert wanted_name(cloud) == first.release.name
-    rollout.rollback(cloud, "9.0.0", quiet)
-    assert wanted_name(cloud) == second.release.name
+        rollout.deploy_processor(aws, lambda one=one: one, quiet)  # type: ignore[misc]
+    rollout.rollback(aws, "", quiet)
+    assert wanted_name(aws) == first.release.name
+    rollout.rollback(aws, "9.0.0", quiet)
+    assert wanted_name(aws) == second.release.name
     with pytest.raises(OpsError, match=r"no release 1\.2\.3"):
-        rollout.rollback(cloud, "1.2.3", quiet)
-    assert wanted_name(cloud) == second.release.name
+        rollout.rollback(aws, "1.2.3", quiet)
+    assert wanted_name(aws) == second.release.name
 
 
-def wanted_name(cloud: Connection) -> str | None:
-    wanted = store.read_wanted(cloud)
+def wanted_name(aws: Connection) -> str | None:
+    wanted = store.read_wanted(aws)
     return wanted.release.name if wanted else None
 
 
 def test_versions_tell_what_is_there_wanted_and_running(
-    cloud: Connection, built: BuiltRelease, command_environment: dict[str, str]
+    aws: Connection, built: BuiltRelease, command_environment: dict[str, str]
 ) -> None:
     first, second = built, variant(built, "9.0.0")
     for one in (first, second):
-        rollout.deploy_processor(cloud, lambda one=one: one, quiet)  # type: ignore[misc]
-    instance_id = cloud.instance()["InstanceId"]
-    before = store.running_release(cloud.instance())
-    cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": first.release.name}])
+        rollout.deploy_processor(aws, lambda one=one: one, quiet)  # type: ignore[misc]
+    instance_id = aws.instance()["InstanceId"]
+    before = store.running_release(aws.instance())
+    aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": first.release.name}])
     try:
         told = subprocess.run(
             [sys.executable, "-m", "ops", "versions", "--json"],
@@ -256,55 +256,55 @@ def test_versions_tell_what_is_there_wanted_and_running(
         assert rows[second.release.name]["wanted"]
         assert rows[first.release.name]["previous"]
         assert [runner["instance_id"] for runner in rows[first.release.name]["on"]] == [instance_id]
-        screen.show_versions(store.versions(cloud))
+        screen.show_versions(store.versions(aws))
     finally:
-        cloud.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": before or "-"}])
+        aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": before or "-"}])
 
 
-def test_settings_reach_a_running_worker_at_once(cloud: Connection) -> None:
-    with kept_up(cloud):
-        before = tag_of(cloud, HEARTBEAT_TAG)
-        hold = tag_of(cloud, HOLD_TAG)
+def test_settings_reach_a_running_worker_at_once(aws: Connection) -> None:
+    with kept_up(aws):
+        before = tag_of(aws, HEARTBEAT_TAG)
+        hold = tag_of(aws, HOLD_TAG)
         said: list[str] = []
         wanted = SHORT_POLLS | {"EMPTY_POLLS": "1000", "MAX_ATTEMPTS": "4"}
-        rollout.deploy_config(cloud, wanted, said.append)
-        assert tag_of(cloud, HEARTBEAT_TAG) > before, "its worker has started anew"
-        assert tag_of(cloud, HOLD_TAG) == hold, "a person's hold is as it was"
+        rollout.deploy_config(aws, wanted, said.append)
+        assert tag_of(aws, HEARTBEAT_TAG) > before, "its worker has started anew"
+        assert tag_of(aws, HOLD_TAG) == hold, "a person's hold is as it was"
         said.clear()
-        rollout.deploy_config(cloud, wanted, said.append)
+        rollout.deploy_config(aws, wanted, said.append)
         assert said == ["the settings are as they were"]
 
 
 def test_settings_the_worker_cannot_run_with_are_put_back(
-    cloud: Connection, monkeypatch: pytest.MonkeyPatch
+    aws: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DATABASE_TLS needs certificates, which the process's environment names; without them the worker refuses."""
-    with kept_up(cloud):
-        before = deploy.stored_settings(cloud)
+    with kept_up(aws):
+        before = deploy.stored_settings(aws)
         monkeypatch.setattr(rollout, "_COME_BACK_SECONDS", 8.0)
         monkeypatch.setattr(deploy, "validate_settings", lambda _wanted: None)
         wrong = before | {"MAX_ATTEMPTS": "none at all"}
         with pytest.raises(OpsError, match="the settings from before are back"):
-            rollout.deploy_config(cloud, wrong, quiet)
-        assert deploy.stored_settings(cloud) == before
+            rollout.deploy_config(aws, wrong, quiet)
+        assert deploy.stored_settings(aws) == before
 
 
-def test_an_invalid_setting_changes_nothing(cloud: Connection) -> None:
-    before = deploy.stored_settings(cloud)
+def test_an_invalid_setting_changes_nothing(aws: Connection) -> None:
+    before = deploy.stored_settings(aws)
     with pytest.raises(OpsError, match="MAX_ATTEMPTS"):
-        rollout.deploy_config(cloud, before | {"MAX_ATTEMPTS": "0"}, quiet)
-    assert deploy.stored_settings(cloud) == before
-    assert keys(cloud, DEPLOY_LOCK_KEY) == []
+        rollout.deploy_config(aws, before | {"MAX_ATTEMPTS": "0"}, quiet)
+    assert deploy.stored_settings(aws) == before
+    assert keys(aws, DEPLOY_LOCK_KEY) == []
 
 
-def test_a_stopped_appliance_reads_its_settings_at_its_next_boot(cloud: Connection) -> None:
+def test_a_stopped_appliance_reads_its_settings_at_its_next_boot(aws: Connection) -> None:
     said: list[str] = []
-    before = deploy.stored_settings(cloud)
-    appliance.wait_for(cloud, "stopped", 60)
-    rollout.deploy_config(cloud, before | {"MAX_ATTEMPTS": "4"}, said.append)
+    before = deploy.stored_settings(aws)
+    appliance.wait_for(aws, "stopped", 60)
+    rollout.deploy_config(aws, before | {"MAX_ATTEMPTS": "4"}, said.append)
     assert any("at its next boot" in line for line in said)
-    rollout.deploy_config(cloud, before, quiet)
+    rollout.deploy_config(aws, before, quiet)
 
 
-def tag_of(cloud: Connection, key: str) -> str:
-    return next((tag["Value"] for tag in cloud.instance()["Tags"] if tag["Key"] == key), "")
+def tag_of(aws: Connection, key: str) -> str:
+    return next((tag["Value"] for tag in aws.instance()["Tags"] if tag["Key"] == key), "")
