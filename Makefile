@@ -52,8 +52,8 @@ IMAGE_VENV := .local/image-venv/bin
 
 .PHONY: help setup setup-tests setup-planner demo test chaos bench lint format lock up down clean deploy deploy-infra deploy-lambda \
         rollback-lambda deploy-config deploy-processor rollback versions rehearse-deploy \
-        launch roll migrate models publish-model setup-image validate-image ami images prune-images image test-image test-ami rehearse \
-        submit watch jobs transcript status start stop hold release queue dlq redrive logs \
+        launch replace roll migrate models publish-model setup-image validate-image ami images prune-images image test-image test-ami rehearse \
+        submit watch jobs transcript status start stop hold resume release queue dlq redrive logs \
         session run-processor alarms dashboard doctor destroy plan plan-check
 
 ##@ First
@@ -115,7 +115,10 @@ versions: setup ## Releases in the bucket, which is wanted, what runs where; JSO
 launch: setup ## The appliance, unless there is one
 	@$(OPS) launch
 
-roll: deploy-infra ## Replace the appliance by one of the newest image, after that one works
+replace: deploy-infra ## Replace the appliance by one of the newest image, after that one works
+	@$(OPS) replace
+
+roll: deploy-infra ## The old name of `replace`, for one more version
 	@$(OPS) roll
 
 migrate: setup ## Bring the database's tables up to date
@@ -182,7 +185,10 @@ stop: setup ## Stop the appliance and keep it down: HOURS=…
 hold: setup ## Keep the autoscaler's hands off: HOURS=…
 	@$(OPS) hold --hours $(HOURS)
 
-release: setup ## End a hold
+resume: setup ## End a hold
+	@$(OPS) resume
+
+release: setup ## The old name of `resume`, for one more version
 	@$(OPS) release
 
 queue: setup ## How many lessons wait

@@ -50,7 +50,7 @@ def demo(cloud: LocalCloud, file: Path) -> None:
     machines = mode.of(aws)
     machines.launch(aws, screen.say)
     # A hold from an earlier `make stop` would keep the autoscaler from doing what is to be shown.
-    machines.release(aws, screen.say)
+    machines.resume(aws, screen.say)
     with screen.console.status("there is no work, so nothing stays up"):
         machines.wait_idle(aws, _SETTLE_SECONDS)
     screen.say(machines.idle)

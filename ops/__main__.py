@@ -53,6 +53,7 @@ JobId = Annotated[str, typer.Argument(help="job id, or `last`")]
 Hours = Annotated[
     float, typer.Option(help="how long the autoscaler leaves the appliance alone", min=0.01, max=168)
 ]
+WorkMinutes = Annotated[float, typer.Option(help="how long the old appliance may take to end its lesson", min=1)]
 
 
 def connect() -> Connection:
@@ -116,15 +117,18 @@ def launch() -> None:
     mode.of(aws).launch(aws, screen.say)
 
 
-@app.command("roll")
-def run_roll(
-    minutes: Annotated[
-        float, typer.Option(help="how long the old appliance may take to end its lesson", min=1)
-    ] = 120.0,
-) -> None:
+@app.command("replace")
+def replace_appliance(minutes: WorkMinutes = 120.0) -> None:
     """Replace the appliance by one of the newest image, once that one works; the old one ends its lesson first."""
     aws = connect()
-    mode.of(aws).roll(aws, screen.say, timedelta(minutes=minutes))
+    mode.of(aws).replace(aws, screen.say, timedelta(minutes=minutes))
+
+
+@app.command("roll")
+def old_name_of_replace(minutes: WorkMinutes = 120.0) -> None:
+    """The old name of `replace`, for one more version."""
+    screen.say("`make roll` is now called `make replace`")
+    replace_appliance(minutes)
 
 
 @app.command("migrate")
@@ -330,10 +334,17 @@ def hold(hours: Hours = 1.0) -> None:
 
 
 @app.command()
-def release() -> None:
-    """End a hold."""
+def resume() -> None:
+    """End a hold: the autoscaler looks after the appliance again."""
     aws = connect()
-    mode.of(aws).release(aws, screen.say)
+    mode.of(aws).resume(aws, screen.say)
+
+
+@app.command("release")
+def old_name_of_resume() -> None:
+    """The old name of `resume`, for one more version."""
+    screen.say("`make release` is now called `make resume`")
+    resume()
 
 
 @app.command("run-processor")

@@ -77,7 +77,7 @@ class InstanceAdapter:
             ]
         )["Reservations"]
         instances = [each for reservation in reservations for each in reservation["Instances"]]
-        # Neither what a roll-out has on trial, nor a fleet's machines, should there still be some.
+        # Neither what an image replacement has on trial, nor a fleet's machines, should there still be some.
         found = [_read_instance(each) for each in instances if not {REPLACEMENT_TAG, GROUP_TAG} & set(_tags(each))]
         if not found:
             return None

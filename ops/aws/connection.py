@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 
-"""On an instance that a roll-out has on trial, or that leaves after it; the autoscaler takes no notice of it."""
-
-
 def tags_of(thing: InstanceTypeDef | ImageTypeDef) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])}
 
@@ -141,7 +138,7 @@ class Connection:
         return max(self.machines(), key=lambda instance: instance["LaunchTime"], default=None)
 
     def machines(self) -> list[InstanceTypeDef]:
-        """What transcribes: the fleet's, or the appliance and older ones of it; none a roll-out has in hand."""
+        """What transcribes: the fleet's, or the appliance and older ones of it; none being replaced."""
         fleet = self.settings.capacity_mode is CapacityMode.FLEET
         return [
             instance

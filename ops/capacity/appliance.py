@@ -65,10 +65,10 @@ def hold(aws: Connection, duration: timedelta, say: Say) -> None:
     value, until = format_hold(hold), hold.until and format_time(hold.until)
     instance_id = aws.instance()["InstanceId"]
     aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": value}])
-    say(f"the autoscaler leaves {instance_id} alone until {until}; `make release` ends that")
+    say(f"the autoscaler leaves {instance_id} alone until {until}; `make resume` ends that")
 
 
-def release(aws: Connection, say: Say) -> None:
+def resume(aws: Connection, say: Say) -> None:
     instance_id = aws.instance()["InstanceId"]
     aws.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])
     say(f"the autoscaler looks after {instance_id} again")

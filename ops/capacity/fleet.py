@@ -134,10 +134,10 @@ def hold(aws: Connection, duration: timedelta, say: Say) -> None:
     )
     if ids := _ids(aws):
         aws.ec2.create_tags(Resources=ids, Tags=[{"Key": HOLD_TAG, "Value": value}])
-    say(f"the autoscaler leaves fleet {name} alone until {until}; `make release` ends that")
+    say(f"the autoscaler leaves fleet {name} alone until {until}; `make resume` ends that")
 
 
-def release(aws: Connection, say: Say) -> None:
+def resume(aws: Connection, say: Say) -> None:
     name = _name(aws)
     aws.autoscaling.delete_tags(Tags=[{"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": HOLD_TAG}])
     if ids := _ids(aws):
@@ -145,7 +145,7 @@ def release(aws: Connection, say: Say) -> None:
     say(f"the autoscaler looks after fleet {name} again")
 
 
-def roll(aws: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
+def replace(aws: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
     """Replace machines of an older launch template, a few at a time, each when its worker has let go.
 
     Seldom needed: a fleet returns to nothing by itself, and what comes after is new. Raises OpsError when the

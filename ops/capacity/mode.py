@@ -19,9 +19,9 @@ class Capacity:
     start: Callable[[Connection, timedelta, Say], None]
     stop: Callable[[Connection, timedelta, Say], None]
     hold: Callable[[Connection, timedelta, Say], None]
-    release: Callable[[Connection, Say], None]
+    resume: Callable[[Connection, Say], None]
     launch: Callable[[Connection, Say], str]
-    roll: Callable[[Connection, Say, timedelta], None]
+    replace: Callable[[Connection, Say, timedelta], None]
     """Bring the newest image in; the time is how long a lesson in hand is waited for."""
     wait_idle: Callable[[Connection, float], None]
     """Until nothing runs that costs by the second; OpsError after so many seconds."""
@@ -34,9 +34,11 @@ _MODES = {
         start=appliance.start,
         stop=appliance.stop,
         hold=appliance.hold,
-        release=appliance.release,
+        resume=appliance.resume,
         launch=deploy.launch,
-        roll=lambda aws, say, work: replacement.roll(aws, say, replacement.Patience(work=work.total_seconds())),
+        replace=lambda aws, say, work: replacement.replace(
+            aws, say, replacement.Patience(work=work.total_seconds())
+        ),
         wait_idle=lambda aws, seconds: appliance.wait_for(aws, "stopped", seconds),
         idle="instance stopped: idle, it costs its disk and nothing else",
     ),
@@ -44,9 +46,9 @@ _MODES = {
         start=fleet.start,
         stop=fleet.stop,
         hold=fleet.hold,
-        release=fleet.release,
+        resume=fleet.resume,
         launch=fleet.launch,
-        roll=fleet.roll,
+        replace=fleet.replace,
         wait_idle=lambda aws, seconds: fleet.wait_for(aws, fleet.is_empty, seconds, "an empty fleet"),
         idle="fleet at 0: idle, it costs nothing",
     ),

@@ -1,7 +1,7 @@
-"""Roll an image out: a second appliance shows that it works, takes over, and the old one leaves after its work.
+"""Replace the image: a second appliance shows that it works, takes over, and the old one leaves after its work.
 
-All that has to be remembered is a tag on each of them, so a roll-out that was interrupted, wherever it was, goes
-on with the next `make roll`.
+All that has to be remembered is a tag on each of them. So a replacement that was interrupted, wherever it was,
+goes on with the next `make replace`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Patience:
     trial: float = 900.0
     """A first boot reads its disk from S3; three empty polls take a minute more."""
     work: float = 7200.0
-    """A long lesson with a slow model; a roll-out that is repeated waits anew."""
+    """A long lesson with a slow model; a replacement that is repeated waits anew."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class TrialFailed(Exception):
 
 
 def next_step(members: Sequence[Member], wanted: Model) -> Step:
-    """What a roll-out to `wanted` has to do next, given what there is. Raises OpsError without an appliance."""
+    """What a replacement by `wanted` has to do next, given what there is. Raises OpsError without an appliance."""
     newest_first = sorted(members, key=lambda member: (member.launched, member.id), reverse=True)
     trials = [member for member in newest_first if member.part == Part.TRIAL]
     fitting = [member for member in trials if member.model == wanted]
@@ -137,7 +137,7 @@ def next_step(members: Sequence[Member], wanted: Model) -> Step:
     return Retire(stale, current) if stale else Done(current)
 
 
-def roll(aws: Connection, say: Say, patience: Patience | None = None) -> None:
+def replace(aws: Connection, say: Say, patience: Patience | None = None) -> None:
     """Replace the appliance by one of the launch template's newest version. Safe to repeat.
 
     Raises OpsError when the new one does not work: it is terminated then, and the old one stays in charge.
@@ -200,14 +200,14 @@ def _wait_until_listed(aws: Connection, instance_id: str) -> None:
     deadline = time.monotonic() + _LISTED_SECONDS
     while instance_id not in {member.id for member in _members(aws)}:
         if time.monotonic() > deadline:
-            raise OpsError(f"EC2 does not list {instance_id}: see `make status`, then run `make roll` again")
+            raise OpsError(f"EC2 does not list {instance_id}: see `make status`, then run `make replace` again")
         time.sleep(_POLL_SECONDS)
 
 
 def _refuse_under_hold(aws: Connection) -> None:
     hold = parse_hold(tags_of(aws.instance()).get(HOLD_TAG))
     if hold and hold.active_at(datetime.now(UTC)):
-        raise OpsError(f"the appliance is held by {hold.by}: run `make release` first")
+        raise OpsError(f"the appliance is held by {hold.by}: run `make resume` first")
 
 
 def _prove(aws: Connection, new: Member, old: Sequence[Member], patience: Patience, say: Say) -> None:
@@ -298,7 +298,7 @@ def _let_go(aws: Connection, instance_id: str, patience: Patience, say: Say) -> 
         if waited > patience.work:
             busy = f"still has job {job}" if job else "does not end its work"
             raise OpsError(
-                f"{instance_id} {busy} after {waited:.0f} s: run `make roll` again, it goes on from here"
+                f"{instance_id} {busy} after {waited:.0f} s: run `make replace` again, it goes on from here"
             )
         tell(waited)
         time.sleep(_POLL_SECONDS)

@@ -76,7 +76,7 @@ def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
     else:
         yield "appliance", "none"
     if status.rolling:
-        yield "roll-out", f"{', '.join(status.rolling)}; `make roll` ends it"
+        yield "replacement", f"{', '.join(status.rolling)}; `make replace` ends it"
     version = status.version
     yield "processor", f"wanted {version.wanted or 'none set'}, installed {version.installed or 'not said yet'}"
     yield "autoscaler", version.autoscaler or "no version is live: run `make deploy-lambda`"
@@ -121,7 +121,7 @@ def _hold(hold: HoldNow | None) -> str:
     if hold is None:
         return "none"
     if hold.until is None:
-        return f"{hold.by!r}, which cannot be read and holds until `make release`"
+        return f"{hold.by!r}, which cannot be read and holds until `make resume`"
     return f"by {hold.by} until {hold.until:%Y-%m-%d %H:%M} UTC{'' if hold.active else ' (over)'}"
 
 

@@ -27,7 +27,7 @@ def plan(aws: Connection, *, lose_waiting: bool) -> list[str]:
     waiting = counts.backlog + counts.dead if own_queue else counts.dead
     if waiting and not lose_waiting:
         raise OpsError(
-            f"{waiting} messages are still in the queues that would be deleted: let them be done (`make release`,"
+            f"{waiting} messages are still in the queues that would be deleted: let them be done (`make resume`,"
             " `make redrive`), or run it with LOSE_QUEUE=1"
         )
     instances = ", ".join(_instances(aws)) or "none"

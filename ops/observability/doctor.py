@@ -177,7 +177,7 @@ class _Visit:
         if hold is None or not hold.active_at(self._now):
             return "none"
         if read_queue(self._aws).backlog:
-            raise Wrong(f"held by {hold.by} while lessons wait", "make release")
+            raise Wrong(f"held by {hold.by} while lessons wait", "make resume")
         return f"by {hold.by} until {hold.until or 'released'}; nothing waits"
 
     def capacity(self) -> str:
@@ -185,7 +185,7 @@ class _Visit:
         if refused:
             raise Wrong(
                 f"AWS had no capacity {refused:.0f} times in the last hour",
-                "make roll with another INSTANCE_TYPE in .env",
+                "make replace with another INSTANCE_TYPE in .env",
             )
         return "no start was refused in the last hour"
 

@@ -119,7 +119,7 @@ class Status(BaseModel):
     machines: list[Appliance]
     """All of them: of a fleet there may be many."""
     rolling: list[str]
-    """Instances that an unfinished roll-out has on trial or relieved, each with its part and state."""
+    """Instances that an unfinished replacement has on trial or relieved, each with its part and state."""
     queue: Queue
     decision: LastDecision | None
     version: Version

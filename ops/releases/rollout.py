@@ -118,7 +118,7 @@ def _in_turn(aws: Connection, act: Callable[[str], None], what: str, lock: Deplo
     for instance in found:
         instance_id = instance["InstanceId"]
         if rolling := tags_of(instance).get(REPLACEMENT_TAG):
-            say(f"{instance_id} is left alone: `make roll` has it {rolling}")
+            say(f"{instance_id} is left alone: `make replace` has it {rolling}")
             continue
         state: str = instance["State"]["Name"]
         lock.renew()

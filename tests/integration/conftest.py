@@ -102,7 +102,7 @@ def kept_up(aws: Connection, empty_polls: int = 1000) -> Iterator[str]:
         deploy.deploy_config(aws, SHORT_POLLS, quiet)
         aws.ec2.stop_instances(InstanceIds=[aws.instance()["InstanceId"]])
         appliance.wait_for(aws, "stopped", 90)
-        appliance.release(aws, quiet)
+        appliance.resume(aws, quiet)
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def test_the_instance_is_looked_up_started_and_stopped(deployed: Connection, aws
         aws("ec2", "stop-instances", "--instance-ids", instance)
         wait_until(lambda: state() == "stopped", 90)
     finally:
-        appliance.release(deployed, quiet)
+        appliance.resume(deployed, quiet)
 
 
 def test_the_queue_is_counted(deployed: Connection, aws: Cli) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.tags import HOLD_TAG
 from local.platform.cloud import LocalCloud
-from ops.aws.connection import Connection
+from ops.aws.connection import Connection, tags_of
 from ops.settings import REPOSITORY
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
@@ -111,3 +112,14 @@ def test_up_is_safe_to_repeat(
     environment = command_environment | {"MODELS_DIR": str(local_cloud.models_dir)}
     assert run(environment, "local", "up").returncode == 0
     assert local_cloud.emulator.process() == before
+
+
+def test_the_old_name_of_a_verb_does_the_same_and_names_the_new_one(
+    deployed: Connection, command_environment: dict[str, str]
+) -> None:
+    assert run(command_environment, "ops", "hold").returncode == 0
+    assert HOLD_TAG in tags_of(deployed.instance())
+    ended = run(command_environment, "ops", "release")
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[0].strip() == "`make release` is now called `make resume`"
+    assert HOLD_TAG not in tags_of(deployed.instance())

@@ -74,7 +74,7 @@ def test_a_stop_with_a_lesson_in_hand_loses_nothing_and_its_hold_is_honoured(
         assert any("held by" in reason for reason in ticks_since(desk, asked))
         assert desk.instance()["State"]["Name"] == "stopped"
     finally:
-        appliance.release(desk, quiet)
+        appliance.resume(desk, quiet)
     if given_back:
         desk.functions.invoke(FunctionName=desk.autoscaler["FunctionName"], Payload=b"{}")
     *_, job = lesson.follow(desk, job_id, timeout=120)
@@ -167,8 +167,8 @@ def test_the_doctor_finds_a_hold_while_lessons_wait(desk: Connection) -> None:
         check = verdicts(desk)["hold"]
     finally:
         desk.sqs.purge_queue(QueueUrl=desk.foundation["QueueUrl"])
-        appliance.release(desk, quiet)
-    assert (check.verdict, check.mend) == (Verdict.WRONG, "make release")
+        appliance.resume(desk, quiet)
+    assert (check.verdict, check.mend) == (Verdict.WRONG, "make resume")
 
 
 def test_every_alarm_says_what_to_do(desk: Connection) -> None:

@@ -32,7 +32,7 @@ def test_an_instance_passes_through_pending_and_stopping(deployed: Connection) -
             deployed.ec2.start_instances(InstanceIds=instance)
         assert states_until(deployed, "stopped") == ["stopping", "stopped"]
     finally:
-        appliance.release(deployed, lambda _: None)
+        appliance.resume(deployed, lambda _: None)
 
 
 def test_starting_what_runs_and_stopping_what_stands_is_no_error(deployed: Connection) -> None:

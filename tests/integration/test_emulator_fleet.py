@@ -167,11 +167,11 @@ def test_a_stack_update_leaves_the_desired_capacity_alone(aws: Connection) -> No
 
 def test_a_refresh_replaces_what_an_older_template_launched_and_nothing_else(aws: Connection) -> None:
     before = settled(aws, 2)
-    fleet.roll(aws, quiet)
+    fleet.replace(aws, quiet)
     assert in_service(aws) == before, "they are of the latest version"
     deploy.deploy_infra(Connection(aws.settings.model_copy(update={"instance_type": "c7a.large"})), quiet)
     try:
-        fleet.roll(aws, quiet)
+        fleet.replace(aws, quiet)
         wait_until("two new ones", lambda: len(in_service(aws)) == 2 and not set(before) & set(in_service(aws)))
     finally:
         deploy.deploy_infra(aws, quiet)

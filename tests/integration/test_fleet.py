@@ -141,7 +141,7 @@ def test_the_verbs_keep_a_machine_up_and_send_it_away(fleet_deployed: Connection
         "a decision under the hold", lambda: any("held by" in e.fields.get("reason", "") for e in recent(aws))
     )
     assert fleet.is_empty(fleet.group(aws)), "the hold binds the autoscaler"
-    machines.release(aws, quiet)
+    machines.resume(aws, quiet)
     wait_until("the lesson", lambda: completed(aws, [job_id]) == 1, 150)
     empty(aws)
 

@@ -21,6 +21,7 @@ NEED_STACK = [
     "deploy-lambda",
     "rollback-lambda",
     "launch",
+    "replace",
     "roll",
     "submit",
     "status",
@@ -36,7 +37,7 @@ NEED_STACK = [
     "rollback",
     "versions",
 ]
-NEED_INSTANCE = ["start", "stop", "hold", "release", "session", "run-processor"]
+NEED_INSTANCE = ["start", "stop", "hold", "resume", "release", "session", "run-processor"]
 DATABASE_ONLY = ["jobs", "watch", "transcript", "migrate"]
 
 
@@ -130,10 +131,10 @@ def test_where_nothing_is(
     [
         *(
             (verb, "run `make deploy-infra deploy-lambda`")
-            for verb in ("start", "stop", "hold", "release", "launch")
+            for verb in ("start", "stop", "hold", "resume", "release", "launch")
         ),
         *((verb, "run `make start`") for verb in ("session", "run-processor")),
-        ("roll", "run `make deploy-infra deploy-lambda`"),
+        *((verb, "run `make deploy-infra deploy-lambda`") for verb in ("replace", "roll")),
         ("deploy-lambda", "run `make deploy-infra deploy-lambda`"),
     ],
 )

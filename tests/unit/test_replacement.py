@@ -1,4 +1,4 @@
-"""What a roll-out does next, from any state an interruption, a person or a second roll-out may leave."""
+"""What an image replacement does next, from any state an interruption, a person or a second one may leave."""
 
 from __future__ import annotations
 

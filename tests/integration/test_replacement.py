@@ -1,4 +1,4 @@
-"""A roll-out of an image against the deployed system: the new one proves itself, the old one ends its work."""
+"""An image is replaced on the deployed system: the new one proves itself, the old one ends its work."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ PATIENCE = Patience(trial=90, work=240)
 
 @pytest.fixture(scope="module")
 def local(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with running_cloud(tmp_path_factory.mktemp("roll"), models_dir) as cloud:
+    with running_cloud(tmp_path_factory.mktemp("replacement"), models_dir) as cloud:
         deploy_all(Connection(settings_of(cloud)))
         yield cloud
 
 
 class Images:
-    """Each `bake` is followed by `make deploy-infra`, as in `make roll`."""
+    """Each `bake` is followed by `make deploy-infra`, as in `make replace`."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
@@ -87,13 +87,13 @@ def test_a_stopped_appliance_is_replaced_and_the_next_lesson_goes_to_the_new_one
     aws = images.bake()
     old = aws.instance()["InstanceId"]
     said: list[str] = []
-    replacement.roll(aws, said.append, PATIENCE)
+    replacement.replace(aws, said.append, PATIENCE)
     new = only_instance(aws)
     assert new != old
     assert f"{old} is terminated" in said
 
     said.clear()
-    replacement.roll(aws, said.append, PATIENCE)
+    replacement.replace(aws, said.append, PATIENCE)
     assert only_instance(aws) == new
     assert said == [
         f"appliance {new} is {aws.settings.image_id} on {aws.settings.instance_type}: nothing is left to do"
@@ -122,7 +122,7 @@ def test_a_lesson_in_hand_is_ended_by_the_old_one_and_those_that_wait_are_not_lo
     waiting = [lesson.submit(aws, SAMPLE, OWNER, {}) for _ in range(3)]
 
     said: list[str] = []
-    replacement.roll(aws, said.append, PATIENCE)
+    replacement.replace(aws, said.append, PATIENCE)
     new = only_instance(aws)
     for job_id in (first, *waiting):
         *_, job = lesson.follow(aws, job_id, timeout=180)
@@ -138,14 +138,14 @@ def test_a_lesson_in_hand_is_ended_by_the_old_one_and_those_that_wait_are_not_lo
 def test_an_image_that_does_not_work_is_terminated_and_the_old_one_stays(images: Images) -> None:
     before = status.read_status(images.bake()).appliance
     good = images.bake()
-    replacement.roll(good, quiet, PATIENCE)
+    replacement.replace(good, quiet, PATIENCE)
     old = only_instance(good)
     assert before is not None
     assert before.instance_id != old
 
     broken = images.bake(broken=True)
     with pytest.raises(OpsError, match=f"failed its trial and is terminated: .*{old} stays in charge"):
-        replacement.roll(broken, quiet, Patience(trial=15, work=60))
+        replacement.replace(broken, quiet, Patience(trial=15, work=60))
     images.deploy(good.settings.image_id)
     assert only_instance(good) == old
 
@@ -167,13 +167,13 @@ def test_a_roll_out_that_was_cut_off_goes_on(images: Images, where: str, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(replacement, where, cut)
         with pytest.raises(Cut):
-            replacement.roll(aws, quiet, PATIENCE)
+            replacement.replace(aws, quiet, PATIENCE)
     there = {instance["InstanceId"]: tags_of(instance).get(REPLACEMENT_TAG) for instance in aws.instances()}
     assert len(there) == 2
     assert None in there.values(), "one is in charge at every moment"
     if Part.TRIAL in there.values() or Part.LEAVING in there.values():
         assert any(" trial " in line or " leaving " in line for line in status.read_status(aws).rolling)
-    replacement.roll(aws, quiet, PATIENCE)
+    replacement.replace(aws, quiet, PATIENCE)
     (new,) = set(there) - {old}
     assert only_instance(aws) == new, "the one on trial was taken over, not launched again"
 
@@ -184,7 +184,7 @@ def test_two_roll_outs_at_once_end_with_one_appliance(images: Images) -> None:
 
     def run() -> None:
         try:
-            replacement.roll(Connection(aws.settings), quiet, PATIENCE)
+            replacement.replace(Connection(aws.settings), quiet, PATIENCE)
         except OpsError as error:  # one may lose its trial to the other
             errors.append(error)
 
@@ -193,25 +193,25 @@ def test_two_roll_outs_at_once_end_with_one_appliance(images: Images) -> None:
         thread.start()
     for thread in threads:
         thread.join(300)
-    replacement.roll(aws, quiet, PATIENCE)
+    replacement.replace(aws, quiet, PATIENCE)
     assert only_instance(aws)
     assert len(errors) <= 1
 
 
-def test_a_held_appliance_is_not_rolled(images: Images) -> None:
+def test_a_held_appliance_is_not_replaced(images: Images) -> None:
     aws = images.bake()
     old = aws.instance()["InstanceId"]
     appliance.hold(aws, timedelta(minutes=5), quiet)
     try:
-        with pytest.raises(OpsError, match="make release"):
-            replacement.roll(aws, quiet, PATIENCE)
+        with pytest.raises(OpsError, match="make resume"):
+            replacement.replace(aws, quiet, PATIENCE)
         assert [instance["InstanceId"] for instance in aws.instances()] == [old]
     finally:
-        appliance.release(aws, quiet)
+        appliance.resume(aws, quiet)
 
 
 def test_an_image_the_launch_template_does_not_have_is_refused(images: Images, local: LocalCloud) -> None:
     aws = images.bake()
     newer = Connection(aws.settings.model_copy(update={"image_id": "ami-0fffffffffffffff0"}))
     with pytest.raises(OpsError, match="make deploy-infra"):
-        replacement.roll(newer, quiet, PATIENCE)
+        replacement.replace(newer, quiet, PATIENCE)
