@@ -11,8 +11,9 @@ import numpy as np
 
 from planner.costs import Cost, cost
 from planner.figures import Figures
-from planner.model import Run, Setup, Simulation
+from planner.model import Run, Setup
 from planner.policies import Policy, setup
+from planner.simulation import Simulation
 from planner.trace import DAY, Trace
 
 EXACT_LESSONS = 20_000

@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Message:
     lesson: int
     """Its place in the trace."""
     seconds: float
@@ -17,7 +17,7 @@ class Letter:
 
 
 class Poller(Protocol):
-    def receive(self, letter: Letter) -> None: ...
+    def receive(self, message: Message) -> None: ...
 
 
 class LessonQueue:
@@ -25,7 +25,7 @@ class LessonQueue:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._visible: deque[Letter] = deque()
+        self._visible: deque[Message] = deque()
         self._pollers: list[Poller] = []
         self._places: dict[Poller, int] = {}
         self.in_flight = 0
@@ -34,10 +34,10 @@ class LessonQueue:
     def visible(self) -> int:
         return len(self._visible)
 
-    def send(self, letter: Letter) -> None:
-        self._offer(letter, first=False)
+    def send(self, message: Message) -> None:
+        self._offer(message, first=False)
 
-    def take(self, poller: Poller) -> Letter | None:
+    def take(self, poller: Poller) -> Message | None:
         """The oldest message; None when there is none, and then the poller is told of the next by `receive`."""
         if not self._visible:
             self._places[poller] = len(self._pollers)
@@ -56,20 +56,20 @@ class LessonQueue:
             self._pollers[place] = last
             self._places[last] = place
 
-    def give_back(self, letter: Letter) -> None:
+    def give_back(self, message: Message) -> None:
         self.in_flight -= 1
-        self._offer(letter, first=True)
+        self._offer(message, first=True)
 
     def delete(self) -> None:
         self.in_flight -= 1
 
-    def _offer(self, letter: Letter, *, first: bool) -> None:
+    def _offer(self, message: Message, *, first: bool) -> None:
         if self._pollers:
             poller = self._pollers[self._random.randrange(len(self._pollers))]
             self.leave(poller)
             self.in_flight += 1
-            poller.receive(letter)
+            poller.receive(message)
         elif first:
-            self._visible.appendleft(letter)
+            self._visible.appendleft(message)
         else:
-            self._visible.append(letter)
+            self._visible.append(message)

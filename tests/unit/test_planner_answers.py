@@ -23,10 +23,10 @@ from planner.__main__ import app
 from planner.answers import EXACT_LESSONS, Answer, Refusal, answer, recommend, scale_for
 from planner.costs import cost, spent_by_minute
 from planner.figures import ASSUMPTIONS, AUTO, MEASURED, Figures
-from planner.model import Simulation
 from planner.plan import Plan, in_words, make_plan
 from planner.policies import Policy, policies, setup
 from planner.quotas import launch_delay, read_quotas, uses
+from planner.simulation import Simulation
 from planner.trace import Schools, Trace, generate
 
 TARGET = timedelta(minutes=15)

@@ -15,7 +15,8 @@ from autoscaler.decision import Action, Config
 from contracts.capacity import CapacityMode
 from ops.errors import OpsError
 from planner.figures import Polling
-from planner.model import Kind, Run, Setup, Simulation
+from planner.model import Kind, Run, Setup
+from planner.simulation import Simulation
 from planner.trace import Schools, Trace, generate
 
 HOUR = 3600.0

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from autoscaler.decision import Config
 from planner.figures import Polling
-from planner.model import Kind, Setup, Simulation
+from planner.model import Kind, Setup
+from planner.simulation import Simulation
 from planner.trace import DAY, Trace
 
 FACTOR = 2.0
