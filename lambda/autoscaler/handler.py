@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -53,31 +53,22 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        defaults = Config()
-
-        def minutes(name: str, default: timedelta) -> timedelta:
-            return timedelta(minutes=float(env[name])) if env.get(name) else default
-
-        def number(name: str, default: float) -> float:
-            return float(env.get(name) or default)
-
         return cls(
             queue_url=env["QUEUE_URL"],
             group_name=env.get("GROUP_NAME", ""),
             dry_run=env.get("DRY_RUN", "").lower() in ("true", "1", "yes"),
-            config=Config(
-                idle_ticks=int(env.get("IDLE_TICKS") or defaults.idle_ticks),
-                min_uptime=minutes("MIN_UPTIME_MINUTES", defaults.min_uptime),
-                heartbeat_grace=minutes("HEARTBEAT_GRACE_MINUTES", defaults.heartbeat_grace),
-                boot_grace=minutes("BOOT_GRACE_MINUTES", defaults.boot_grace),
-                capacity_mode=CapacityMode(env.get("CAPACITY_MODE") or defaults.capacity_mode),
-                target_wait=minutes("TARGET_WAIT_MINUTES", defaults.target_wait),
-                boot=minutes("BOOT_MINUTES", defaults.boot),
-                audio_minutes_per_minute=number("AUDIO_MINUTES_PER_MINUTE", defaults.audio_minutes_per_minute),
-                mean_lesson_minutes=number("MEAN_LESSON_MINUTES", defaults.mean_lesson_minutes),
-                scale_out_cooldown=minutes("SCALE_OUT_COOLDOWN_MINUTES", defaults.scale_out_cooldown),
-            ),
+            config=config_from_env(env),
         )
+
+
+def config_from_env(env: Mapping[str, str]) -> Config:
+    """Each field of Config from the variable of its name: IDLE_TICKS. A span is in minutes: BOOT_MINUTES."""
+    given: dict[str, Any] = {}
+    for name, default in asdict(Config()).items():
+        is_span = isinstance(default, timedelta)
+        if text := env.get(name.upper() + ("_MINUTES" if is_span else "")):
+            given[name] = timedelta(minutes=float(text)) if is_span else type(default)(text)
+    return Config(**given)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ops.capacity import fleet
 from ops.errors import OpsError
 from ops.images.bake import git_revision
 from ops.observability.cost import hourly_price
-from ops.settings import REPOSITORY, Cloud
+from ops.settings import Cloud, Stack, as_text
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import LambdaFunctionConfigurationTypeDef, NotificationConfigurationTypeDef
@@ -55,20 +55,20 @@ def deploy(aws: Connection, say: Say) -> None:
     Raises OpsError, with the version before still ticking, when it does not succeed.
     """
     live = live_version(aws)
-    parameters = _parameters(aws, say)
-    template = REPOSITORY / "infra" / "autoscaler.yaml"
-    stack = aws.settings.autoscaler_stack
-    deploy_stack(aws, stack, template, parameters | {"LiveVersion": _number(live)}, say)
+    key = _upload_code(aws)
+    settled = parameters(aws, key, say)
+    stack, template = aws.settings.autoscaler_stack, Stack.AUTOSCALER.template
+    deploy_stack(aws, stack, template, settled | {"LiveVersion": _number(live)}, say)
     function = aws.autoscaler["FunctionName"]
     published = _publish(aws, function)
     if live is None or published.number != live.number:
         say(f"dry run of {published}")
         _prove_or_withdraw(aws, function, published, live)
-        deploy_stack(aws, stack, template, parameters | {"LiveVersion": str(published.number)}, say)
+        deploy_stack(aws, stack, template, settled | {"LiveVersion": str(published.number)}, say)
     say(f"{published} of the autoscaler ticks")
     _notify_on_upload(aws, aws.foundation["BucketName"], aws.autoscaler["LiveArn"])
     say("uploads start it at once; its rule runs every minute")
-    _prune(aws, function, published, parameters["CodeKey"], say)
+    _prune(aws, function, published, key, say)
 
 
 def rollback(aws: Connection, wanted: str, say: Say) -> None:
@@ -173,25 +173,28 @@ def _invoke(aws: Connection, function: str, version: int) -> tuple[bytes, str]:
             time.sleep(1)
 
 
-def _parameters(aws: Connection, say: Say) -> dict[str, str]:
-    """The stack's, with the checkout's code put where they say it is."""
+def parameters(aws: Connection, code_key: str, say: Say) -> dict[str, str]:
+    """The stack's, all but the version that ticks."""
     foundation, settings = aws.foundation, aws.settings
-    archive = pack()
-    key = key_of(archive)
-    aws.s3.put_object(Bucket=foundation["BucketName"], Key=key, Body=archive)
-    budget = settings.monthly_budget_usd
-    if budget and settings.cloud is Cloud.LOCAL:
+    if settings.monthly_budget_usd and settings.cloud is Cloud.LOCAL:
         say("the local cloud knows no budgets: MONTHLY_BUDGET_USD is left out")
-        budget = 0
+        settings = settings.model_copy(update={"monthly_budget_usd": 0})
     return {
-        "DryRun": str(settings.autoscaler_dry_run).lower(),
-        "MonthlyBudgetUsd": f"{budget:g}",
-        "HourlyPriceUsd": f"{hourly_price(settings.instance_type):g}",
-        "CodeBucket": foundation["BucketName"],
-        "CodeKey": key,
+        **settings.parameters(Stack.AUTOSCALER),
         **fleet.autoscaler_parameters(aws),
         **{name: foundation[name] for name in _SHARED_OUTPUTS},
+        "HourlyPriceUsd": as_text(hourly_price(settings.instance_type)),
+        "CodeBucket": foundation["BucketName"],
+        "CodeKey": code_key,
     }
+
+
+def _upload_code(aws: Connection) -> str:
+    """Put the checkout's code into the bucket; returns its key."""
+    archive = pack()
+    key = key_of(archive)
+    aws.s3.put_object(Bucket=aws.foundation["BucketName"], Key=key, Body=archive)
+    return key
 
 
 def _number(version: Version | None) -> str:

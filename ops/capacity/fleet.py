@@ -22,7 +22,7 @@ from ops.aws.connection import Connection
 from ops.aws.stacks import delete_stack, deploy_stack
 from ops.capacity.holds import hold_from_now
 from ops.errors import OpsError
-from ops.settings import REPOSITORY
+from ops.settings import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef, InstanceTypeDef
@@ -39,8 +39,13 @@ _REFRESHED = {"Successful", "Failed", "Cancelled", "RollbackSuccessful", "Rollba
 
 def deploy(aws: Connection, say: Say) -> None:
     """Create or update the group's stack, from the foundation's launch template as it is now."""
-    settings, foundation = aws.settings, aws.foundation
-    parameters = {
+    deploy_stack(aws, aws.settings.fleet_stack, Stack.FLEET.template, parameters(aws), say)
+
+
+def parameters(aws: Connection) -> dict[str, str]:
+    """The group's stack's."""
+    foundation = aws.foundation
+    return aws.settings.parameters(Stack.FLEET) | {
         "LaunchTemplateId": foundation["LaunchTemplateId"],
         "LaunchTemplateVersion": foundation["LaunchTemplateVersion"],
         "InstanceRoleName": foundation["InstanceRoleArn"].rsplit("/", 1)[-1],
@@ -48,14 +53,8 @@ def deploy(aws: Connection, say: Say) -> None:
         "SecurityGroupId": foundation["SecurityGroupId"],
         "AlarmTopicArn": foundation["AlarmTopicArn"],
         "SubnetIds": ",".join(_subnets(aws)),
-        "Maximum": str(settings.fleet_maximum),
-        "InstanceTypes": settings.fleet_instance_types,
-        "ArmImageId": settings.fleet_arm_image_id,
-        "OnDemandBase": str(settings.fleet_on_demand_base),
-        "OnDemandPercent": str(settings.fleet_on_demand_percent),
         "DrainSeconds": str(DRAIN_HOOK_SECONDS),
     }
-    deploy_stack(aws, settings.fleet_stack, REPOSITORY / "infra" / "fleet.yaml", parameters, say)
 
 
 def retire(aws: Connection, say: Say) -> None:
@@ -70,19 +69,8 @@ def retire(aws: Connection, say: Say) -> None:
 
 
 def autoscaler_parameters(aws: Connection) -> dict[str, str]:
-    """What the autoscaler's stack has to know of the capacity. Raises OpsError when the fleet is not deployed."""
-    settings = aws.settings
-    if settings.capacity_mode is CapacityMode.INSTANCE:
-        return {"CapacityMode": settings.capacity_mode}
-    return {
-        "CapacityMode": settings.capacity_mode,
-        "GroupName": _name(aws),
-        "TargetWaitMinutes": f"{settings.fleet_target_wait_minutes:g}",
-        "BootMinutes": f"{settings.fleet_boot_minutes:g}",
-        "AudioMinutesPerMinute": f"{settings.fleet_audio_minutes_per_minute:g}",
-        "MeanLessonMinutes": f"{settings.fleet_mean_lesson_minutes:g}",
-        "ScaleOutCooldownMinutes": f"{settings.fleet_scale_out_cooldown_minutes:g}",
-    }
+    """What the autoscaler's stack has to know of the group. Raises OpsError when the fleet is not deployed."""
+    return {"GroupName": _name(aws)} if aws.settings.capacity_mode is CapacityMode.FLEET else {}
 
 
 def launch(aws: Connection, say: Say) -> str:

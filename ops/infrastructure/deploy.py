@@ -17,41 +17,31 @@ from ops.aws.stacks import deploy_stack
 from ops.capacity import fleet
 from ops.errors import OpsError
 from ops.images import bake
-from ops.settings import REPOSITORY
-from whisper_processor.settings import Settings
+from ops.settings import REPOSITORY, Stack
+from whisper_processor.settings import APPLIANCE_SETTINGS, Settings
 
 Say = Callable[[str], None]
 
 ALARM_PREFIX = "classreflect-whisper-"
 STATUS_CHECK_ALARM = f"{ALARM_PREFIX}status-check"
-# What the foundation stack writes, or what only the machine itself can know.
-_NOT_FROM_ENV = {
-    *("queue_url", "dlq_url", "bucket", "database_secret", "database_ca", "aws_region"),
-    *("instance_id", "work_dir", "worker_name", "whisper_models_dir", "fetched_models_dir"),
-}
-APPLIANCE_SETTINGS = frozenset(name.upper() for name in Settings.model_fields if name not in _NOT_FROM_ENV)
 
 
 def deploy_infra(aws: Connection, say: Say) -> None:
     settings = aws.settings
     if settings.capacity_mode is CapacityMode.INSTANCE:
         fleet.retire(aws, say)
-    parameters = {
-        "CapacityMode": settings.capacity_mode,
-        "ImageId": bake.image_id(aws),
-        "InstanceType": settings.instance_type,
-        "ExistingBucketName": settings.existing_bucket_name,
-        "ExistingQueueArn": settings.existing_queue_arn,
-        "ExistingQueueUrl": settings.existing_queue_url,
-        "VpcId": settings.vpc_id or aws.default_vpc(),
-        "SubnetId": settings.subnet_id,
-        "AlarmEmail": settings.alarm_email,
-        "AudioRetentionDays": str(settings.audio_retention_days),
-    }
-    template = REPOSITORY / "infra" / "foundation.yaml"
-    deploy_stack(aws, settings.foundation_stack, template, parameters, say)
+    deploy_stack(aws, settings.foundation_stack, Stack.FOUNDATION.template, parameters(aws), say)
     if settings.capacity_mode is CapacityMode.FLEET:
         fleet.deploy(aws, say)
+
+
+def parameters(aws: Connection) -> dict[str, str]:
+    """The foundation stack's."""
+    settings = aws.settings
+    return settings.parameters(Stack.FOUNDATION) | {
+        "ImageId": bake.image_id(aws),
+        "VpcId": settings.vpc_id or aws.default_vpc(),
+    }
 
 
 def appliance_settings() -> dict[str, str]:

@@ -12,9 +12,10 @@ from ops.aws.connection import Connection
 from ops.aws.stacks import delete_stack
 from ops.capacity import fleet
 from ops.errors import OpsError
-from ops.infrastructure.deploy import APPLIANCE_SETTINGS, STATUS_CHECK_ALARM
+from ops.infrastructure.deploy import STATUS_CHECK_ALARM
 from ops.observability.status import read_queue
 from ops.releases.store import write_wanted
+from whisper_processor.settings import APPLIANCE_SETTINGS
 
 Say = Callable[[str], None]
 
