@@ -21,11 +21,11 @@ import sys
 from pathlib import Path
 from whisper_processor.engines.base import Options
 from whisper_processor.engines.choice import resolve
-from whisper_processor.media import decode
+from whisper_processor.audio.media import decode
 from whisper_processor.models import model_path
-from whisper_processor.outputs import plain_text
+from whisper_processor.transcripts.outputs import plain_text
 from whisper_processor.settings import Settings
-from whisper_processor.transcriber import ChildTranscriber, Work
+from whisper_processor.engines.child import ChildTranscriber, Work
 
 if __name__ == "__main__":
     settings = Settings(_env_file=None, queue_url="-", dlq_url="-", bucket="-")
