@@ -16,9 +16,9 @@ from contracts.tags import HOLD_TAG
 from local.platform.cloud import CREDENTIALS
 from ops.autoscaler import release
 from ops.autoscaler.package import pack
-from ops.capacity import appliance
+from ops.capacity import appliance, launch
 from ops.errors import OpsError
-from ops.infrastructure import deploy
+from ops.releases.settings import write_settings
 from ops.settings import REPOSITORY
 
 Say = Callable[[str], None]
@@ -31,8 +31,8 @@ def measure(site: Site, repeats: int, say: Say) -> Ticks:
     aws = site.aws
     say("autoscaler: deploying it, and an appliance for it to look at")
     release.deploy(aws, _quiet)
-    deploy.deploy_config(aws, _SHORT_POLLS, _quiet)
-    deploy.launch(aws, _quiet)
+    write_settings(aws, _SHORT_POLLS, _quiet)
+    launch.launch(aws, _quiet)
     appliance.wait_for(aws, "stopped", _SECONDS)
     # From here on only what is measured may act.
     aws.events.disable_rule(Name=aws.autoscaler["RuleName"])

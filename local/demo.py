@@ -20,6 +20,7 @@ from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
 from ops.lessons.timeline import Moment, timeline
 from ops.observability.cost import cost_usd, hourly_price
+from ops.releases.settings import appliance_settings, write_settings
 from ops.settings import OpsSettings
 from whisper_processor import models
 
@@ -45,7 +46,7 @@ def demo(cloud: LocalCloud, file: Path) -> None:
     migrate.migrate(aws.database())
     screen.say("tables of the database are up to date")
     release.deploy(aws, screen.say)
-    deploy.deploy_config(aws, deploy.appliance_settings() | _SHORT_POLLS, screen.say)
+    write_settings(aws, appliance_settings() | _SHORT_POLLS, screen.say)
     screen.say("(polls of 2 s instead of 20 s, for the demo only; `make deploy` sets them back)")
     machines = mode.of(aws)
     machines.launch(aws, screen.say)

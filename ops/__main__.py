@@ -43,6 +43,7 @@ from ops.observability import alarms, dashboard, doctor, status
 from ops.releases import models as publishing
 from ops.releases import rollout, store
 from ops.releases.archive import FOLDER, build_release
+from ops.releases.settings import appliance_settings
 from ops.releases.wheelhouse import build_wheelhouse
 from ops.settings import Cloud, OpsSettings
 from whisper_processor import models
@@ -83,7 +84,7 @@ def rollback_lambda(
 @app.command("deploy-config")
 def deploy_config() -> None:
     """Send the appliance's settings of .env to Parameter Store, and let running appliances read them."""
-    rollout.deploy_config(connect(), deploy.appliance_settings(), screen.say)
+    rollout.deploy_config(connect(), appliance_settings(), screen.say)
 
 
 @app.command("deploy-processor")

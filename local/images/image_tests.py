@@ -23,9 +23,11 @@ from local.machines.imds import Identity, role_credentials
 from local.machines.nspawn import NspawnMachine, Surroundings
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
+from ops.capacity import launch
 from ops.images import bake
 from ops.images.bake import Baked
 from ops.infrastructure import deploy, migrate
+from ops.releases.settings import write_settings
 from ops.settings import OpsSettings
 
 Say = Callable[[str], None]
@@ -63,8 +65,8 @@ def _booted(
         cloud.supervisor.stop(30)  # the machine is this command's own
         deploy.deploy_infra(aws, say)
         migrate.migrate(aws.database())
-        deploy.deploy_config(aws, {"STOP_WHEN_IDLE": "false"}, say)
-        instance_id = deploy.launch(aws, say)
+        write_settings(aws, {"STOP_WHEN_IDLE": "false"}, say)
+        instance_id = launch.launch(aws, say)
         lines: list[str] = []
         started = time.monotonic()
         os.environ["AWS_ENDPOINT_URL"] = cloud.endpoint  # whom the session below asks for the role's credentials

@@ -8,8 +8,7 @@ from datetime import timedelta
 
 from contracts.capacity import CapacityMode
 from ops.aws.connection import Connection
-from ops.capacity import appliance, fleet, replacement
-from ops.infrastructure import deploy
+from ops.capacity import appliance, fleet, launch, replacement
 
 Say = Callable[[str], None]
 
@@ -35,7 +34,7 @@ _MODES = {
         stop=appliance.stop,
         hold=appliance.hold,
         resume=appliance.resume,
-        launch=deploy.launch,
+        launch=launch.launch,
         replace=lambda aws, say, work: replacement.replace(
             aws, say, replacement.Patience(work=work.total_seconds())
         ),

@@ -20,10 +20,9 @@ from contracts.hold import parse_hold
 from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, REPLACEMENT_TAG
 from ops.aws.connection import Connection, in_group, tags_of
 from ops.aws.logs import read_events
-from ops.capacity import appliance
+from ops.capacity import appliance, launch
 from ops.errors import OpsError
 from ops.images import bake
-from ops.infrastructure import deploy
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -147,7 +146,7 @@ def replace(aws: Connection, say: Say, patience: Patience | None = None) -> None
     while True:
         match next_step(_members(aws), wanted):
             case Done(current):
-                deploy.watch_status_checks(aws, current.id)
+                launch.watch_status_checks(aws, current.id)
                 say(f"appliance {current.id} is {wanted}: nothing is left to do")
                 return
             case Drop(unwanted):
@@ -156,14 +155,14 @@ def replace(aws: Connection, say: Say, patience: Patience | None = None) -> None
                     _let_go(aws, member.id, patience, say)
             case Launch():
                 _refuse_under_hold(aws)
-                new_id = deploy.run_appliance(aws, {REPLACEMENT_TAG: Part.TRIAL})
+                new_id = launch.run_appliance(aws, {REPLACEMENT_TAG: Part.TRIAL})
                 say(f"{new_id} is launched, {wanted}, on trial")
                 _wait_until_listed(aws, new_id)
             case Prove(new, old):
                 _prove(aws, new, old, patience, say)
                 _hand_over(aws, new, old, say)
             case Retire(leaving, current):
-                deploy.watch_status_checks(aws, current.id)
+                launch.watch_status_checks(aws, current.id)
                 for member in leaving:
                     _tag(aws, member.id, REPLACEMENT_TAG, Part.LEAVING)
                     _let_go(aws, member.id, patience, say)
@@ -268,7 +267,7 @@ def _hand_over(aws: Connection, new: Member, old: Sequence[Member], say: Say) ->
     aws.ec2.delete_tags(Resources=[new.id], Tags=[{"Key": REPLACEMENT_TAG}])
     for member in old:
         _tag(aws, member.id, REPLACEMENT_TAG, Part.LEAVING)
-    deploy.watch_status_checks(aws, new.id)
+    launch.watch_status_checks(aws, new.id)
     say(f"{new.id} is the appliance from now on; its status checks raise the alarm")
 
 

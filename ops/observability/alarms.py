@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ops.aws.connection import Connection
-from ops.infrastructure.deploy import ALARM_PREFIX
+from ops.capacity.launch import ALARM_PREFIX
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from ops.aws import run_command
 from ops.aws.connection import Connection, tags_of
 from ops.capacity.holds import hold_from_now
 from ops.errors import OpsError
-from ops.infrastructure import deploy
-from ops.releases import store
+from ops.releases import settings, store
 from ops.releases.archive import BuiltRelease
 from ops.releases.lock import LASTS, DeployLock, deploying
 from whisper_processor.releases import Release, UpdateReport, UpdateResult
@@ -90,11 +89,11 @@ def bring(aws: Connection, release: Release, lock: DeployLock, say: Say) -> None
 def deploy_config(aws: Connection, wanted: Mapping[str, str], say: Say) -> None:
     """Send the settings, and let the running appliances read them. Put the old ones back when a worker does not
     come up with them. Raises OpsError; an invalid setting changes nothing at all."""
-    deploy.validate_settings(wanted)
+    settings.validate_settings(wanted)
     with deploying(aws, "deploy-config", say) as lock:
-        before = deploy.stored_settings(aws)
-        deploy.deploy_config(aws, wanted, say)
-        if deploy.stored_settings(aws) == before:
+        before = settings.stored_settings(aws)
+        settings.write_settings(aws, wanted, say)
+        if settings.stored_settings(aws) == before:
             say("the settings are as they were")
             return
 
@@ -104,7 +103,7 @@ def deploy_config(aws: Connection, wanted: Mapping[str, str], say: Say) -> None:
         try:
             _in_turn(aws, restart, "reads them", lock, say)
         except Failed as error:
-            deploy.deploy_config(aws, before, say)
+            settings.write_settings(aws, before, say)
             say("the settings from before are back")
             _in_turn(aws, restart, "reads them", lock, say)
             raise OpsError(f"{error}; the settings from before are back") from error

@@ -18,8 +18,9 @@ from local.platform.mariadb import MariaDB
 from ops.autoscaler import release
 from ops.aws import run_command
 from ops.aws.connection import Connection
-from ops.capacity import appliance
+from ops.capacity import appliance, launch
 from ops.infrastructure import deploy, migrate
+from ops.releases.settings import write_settings
 from ops.settings import REPOSITORY, Cloud, OpsSettings
 from whisper_processor import models
 
@@ -84,22 +85,22 @@ def deploy_all(aws: Connection) -> None:
     deploy.deploy_infra(aws, quiet)
     migrate.migrate(aws.database())
     release.deploy(aws, quiet)
-    deploy.deploy_config(aws, SHORT_POLLS, quiet)
-    deploy.launch(aws, quiet)
+    write_settings(aws, SHORT_POLLS, quiet)
+    launch.launch(aws, quiet)
     appliance.wait_for(aws, "stopped", 120)
 
 
 @contextmanager
 def kept_up(aws: Connection, empty_polls: int = 1000) -> Iterator[str]:
     """A running appliance under a hold, whose worker goes on polling for longer than a test lasts."""
-    deploy.deploy_config(aws, SHORT_POLLS | {"EMPTY_POLLS": str(empty_polls)}, quiet)
+    write_settings(aws, SHORT_POLLS | {"EMPTY_POLLS": str(empty_polls)}, quiet)
     try:
         appliance.start(aws, timedelta(minutes=10), quiet)
         instance_id = aws.instance()["InstanceId"]
         run_command.wait_online(aws, instance_id, 30)
         yield instance_id
     finally:
-        deploy.deploy_config(aws, SHORT_POLLS, quiet)
+        write_settings(aws, SHORT_POLLS, quiet)
         aws.ec2.stop_instances(InstanceIds=[aws.instance()["InstanceId"]])
         appliance.wait_for(aws, "stopped", 90)
         appliance.resume(aws, quiet)
@@ -150,7 +151,7 @@ def fleet_deployed(fleet_cloud: LocalCloud) -> Connection:
     deploy.deploy_infra(aws, quiet)
     migrate.migrate(aws.database())
     release.deploy(aws, quiet)
-    deploy.deploy_config(aws, FLEET_POLLS, quiet)
+    write_settings(aws, FLEET_POLLS, quiet)
     return aws
 
 

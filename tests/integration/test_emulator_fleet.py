@@ -14,6 +14,7 @@ from contracts.tags import GROUP_TAG, ROLE_PROCESSOR, ROLE_TAG
 from ops.aws.connection import Connection
 from ops.capacity import fleet
 from ops.infrastructure import deploy
+from ops.releases.settings import write_settings
 from tests.integration.conftest import FLEET_MAXIMUM, FLEET_POLLS, quiet
 from tests.integration.worker_site import wait_until
 
@@ -21,13 +22,13 @@ from tests.integration.worker_site import wait_until
 @pytest.fixture(scope="module")
 def aws(fleet_deployed: Connection) -> Iterator[Connection]:
     """A fleet whose workers wait for ever, so that what happens to a machine is the group's doing."""
-    deploy.deploy_config(fleet_deployed, FLEET_POLLS | {"EMPTY_POLLS": "100000"}, quiet)
+    write_settings(fleet_deployed, FLEET_POLLS | {"EMPTY_POLLS": "100000"}, quiet)
     yield fleet_deployed
     ask_for(fleet_deployed, 0)
     for member in fleet.group(fleet_deployed)["Instances"]:
         terminate(fleet_deployed, member["InstanceId"], decrement=False)
     fleet.wait_for(fleet_deployed, fleet.is_empty, 60, "an empty fleet")
-    deploy.deploy_config(fleet_deployed, FLEET_POLLS, quiet)
+    write_settings(fleet_deployed, FLEET_POLLS, quiet)
 
 
 def name(aws: Connection) -> str:

@@ -18,7 +18,7 @@ from ops.autoscaler import release
 from ops.aws import run_command
 from ops.aws.connection import Connection
 from ops.aws.logs import LogEvent, read_events
-from ops.capacity import appliance, fleet, mode
+from ops.capacity import appliance, fleet, launch, mode
 from ops.cli import screen
 from ops.errors import OpsError
 from ops.infrastructure import deploy
@@ -164,7 +164,7 @@ def test_the_capacity_mode_is_switched_both_ways_with_lessons_under_way(
     assert single.stack_outputs(aws.settings.fleet_stack) is None
     assert single.other_machines() == []
     try:
-        deploy.launch(single, quiet)
+        launch.launch(single, quiet)
         wait_until("all lessons, on the one appliance", lambda: completed(single, first) == len(first), 150)
         appliance.wait_for(single, "stopped", 60)
     finally:

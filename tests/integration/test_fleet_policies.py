@@ -16,6 +16,7 @@ from ops.aws.connection import Connection
 from ops.capacity import fleet
 from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
+from ops.releases.settings import write_settings
 from tests.integration.conftest import FLEET_POLLS, fleet_settings, quiet, running_cloud
 from tests.integration.test_policies import DENIALS, SAMPLE, Client, call, role_of, say
 
@@ -29,7 +30,7 @@ def strict(models_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         deploy.deploy_infra(aws, quiet)
         migrate.migrate(aws.database())
         release.deploy(aws, quiet)
-        deploy.deploy_config(aws, FLEET_POLLS, quiet)
+        write_settings(aws, FLEET_POLLS, quiet)
         yield aws
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ops.aws.connection import Connection
 from ops.capacity import appliance
-from ops.infrastructure import deploy
+from ops.releases.settings import write_settings
 from tests.integration.conftest import SHORT_POLLS, quiet
 from tests.scenarios.reality.rehearsal import SETTINGS, SHORT, rehearse
 
@@ -17,9 +17,9 @@ from tests.scenarios.reality.rehearsal import SETTINGS, SHORT, rehearse
 @pytest.mark.timeout(900)
 def test_lessons_wait_as_long_as_the_simulation_says(deployed: Connection, tmp_path: Path) -> None:
     appliance.wait_for(deployed, "stopped", 120)
-    deploy.deploy_config(deployed, SETTINGS, quiet)
+    write_settings(deployed, SETTINGS, quiet)
     try:
         compared = rehearse(deployed, tmp_path, SHORT, quiet)
     finally:
-        deploy.deploy_config(deployed, SHORT_POLLS, quiet)
+        write_settings(deployed, SHORT_POLLS, quiet)
     assert not list(compared.problems()), compared

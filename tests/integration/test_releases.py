@@ -19,11 +19,12 @@ from ops.aws.connection import Connection
 from ops.capacity import appliance
 from ops.cli import screen
 from ops.errors import OpsError
-from ops.infrastructure import deploy
 from ops.observability import status
 from ops.releases import rollout, store
+from ops.releases import settings as appliance_settings
 from ops.releases.archive import BuiltRelease, build_release
 from ops.releases.lock import LASTS, deploying
+from ops.releases.settings import stored_settings
 from ops.releases.wheelhouse import PROCESSOR, Artefact, sha256
 from ops.settings import REPOSITORY
 from tests.integration.conftest import SHORT_POLLS, kept_up, quiet
@@ -40,7 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> BuiltRelease:
 
 
 @pytest.fixture
-def cloud(deployed: Connection) -> Iterator[Connection]:
+def aws(deployed: Connection) -> Iterator[Connection]:
     """Without any release, before and after."""
     empty(deployed)
     yield deployed
@@ -280,26 +281,26 @@ def test_settings_the_worker_cannot_run_with_are_put_back(
 ) -> None:
     """DATABASE_TLS needs certificates, which the process's environment names; without them the worker refuses."""
     with kept_up(aws):
-        before = deploy.stored_settings(aws)
+        before = stored_settings(aws)
         monkeypatch.setattr(rollout, "_COME_BACK_SECONDS", 8.0)
-        monkeypatch.setattr(deploy, "validate_settings", lambda _wanted: None)
+        monkeypatch.setattr(appliance_settings, "validate_settings", lambda _wanted: None)
         wrong = before | {"MAX_ATTEMPTS": "none at all"}
         with pytest.raises(OpsError, match="the settings from before are back"):
             rollout.deploy_config(aws, wrong, quiet)
-        assert deploy.stored_settings(aws) == before
+        assert stored_settings(aws) == before
 
 
 def test_an_invalid_setting_changes_nothing(aws: Connection) -> None:
-    before = deploy.stored_settings(aws)
+    before = stored_settings(aws)
     with pytest.raises(OpsError, match="MAX_ATTEMPTS"):
         rollout.deploy_config(aws, before | {"MAX_ATTEMPTS": "0"}, quiet)
-    assert deploy.stored_settings(aws) == before
+    assert stored_settings(aws) == before
     assert keys(aws, DEPLOY_LOCK_KEY) == []
 
 
 def test_a_stopped_appliance_reads_its_settings_at_its_next_boot(aws: Connection) -> None:
     said: list[str] = []
-    before = deploy.stored_settings(aws)
+    before = stored_settings(aws)
     appliance.wait_for(aws, "stopped", 60)
     rollout.deploy_config(aws, before | {"MAX_ATTEMPTS": "4"}, said.append)
     assert any("at its next boot" in line for line in said)

@@ -17,7 +17,7 @@ from contracts.keys import Owner
 from contracts.tags import REPLACEMENT_TAG
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection, tags_of
-from ops.capacity import appliance, replacement
+from ops.capacity import appliance, launch, replacement
 from ops.capacity.replacement import Part, Patience
 from ops.errors import OpsError
 from ops.infrastructure import deploy
@@ -70,7 +70,7 @@ def only_instance(aws: Connection) -> str:
     (instance,) = aws.instances()
     assert REPLACEMENT_TAG not in tags_of(instance)
     assert instance["ImageId"] == aws.settings.image_id
-    (alarm,) = aws.cloudwatch.describe_alarms(AlarmNames=[deploy.STATUS_CHECK_ALARM])["MetricAlarms"]
+    (alarm,) = aws.cloudwatch.describe_alarms(AlarmNames=[launch.STATUS_CHECK_ALARM])["MetricAlarms"]
     assert alarm["Dimensions"] == [{"Name": "InstanceId", "Value": instance["InstanceId"]}]
     return instance["InstanceId"]
 

@@ -35,7 +35,7 @@ from local.machines.namespaces import PREFIX
 from local.platform.cloud import LocalCloud
 from ops.aws import metrics
 from ops.aws.connection import Connection
-from ops.capacity import appliance
+from ops.capacity import appliance, launch
 from ops.errors import OpsError
 from ops.images import bake
 from ops.infrastructure import deploy, migrate
@@ -43,6 +43,7 @@ from ops.lessons import lesson
 from ops.releases import rollout, store
 from ops.releases.archive import FOLDER, BuiltRelease, build_release
 from ops.releases.lock import deploying
+from ops.releases.settings import stored_settings, write_settings
 from ops.releases.wheelhouse import PROCESSOR, Artefact, build_wheelhouse, sha256
 from ops.settings import REPOSITORY, OpsSettings
 
@@ -367,7 +368,7 @@ def roll_back(stage: Stage) -> str:
 def settings_it_cannot_run_with(stage: Stage) -> str:
     bad = _SETTINGS | {"WHISPER_MODEL": "large-v3"}
     stage.refused(lambda: rollout.deploy_config(stage.aws, bad, stage.say), "the settings from before are back")
-    expect(deploy.stored_settings(stage.aws) == _SETTINGS, "the old settings are not back")
+    expect(stored_settings(stage.aws) == _SETTINGS, "the old settings are not back")
     stage.done_by(stage.submit(stage.short))
     return "put back, and the worker runs with the old ones"
 
@@ -468,8 +469,8 @@ def _staged(cloud: LocalCloud, settings: OpsSettings, folder: Path, say: Say) ->
         cloud.up(lambda _text: None)
         deploy.deploy_infra(aws, say)
         migrate.migrate(aws.database())
-        deploy.deploy_config(aws, _SETTINGS, lambda _text: None)
-        deploy.launch(aws, say)
+        write_settings(aws, _SETTINGS, lambda _text: None)
+        launch.launch(aws, say)
         appliance.hold(aws, _HOLD, lambda _text: None)
         appliance.wait_for(aws, "running", 120)
         variants = Variants(build_wheelhouse(FOLDER, say), folder / "variants")

@@ -19,6 +19,7 @@ from ops.aws.connection import Connection
 from ops.capacity import mode
 from ops.cli import screen
 from ops.infrastructure import deploy, migrate
+from ops.releases.settings import write_settings
 from ops.settings import REPOSITORY, OpsSettings
 from tests.integration.conftest import MODELS, running_cloud, settings_of
 from tests.scenarios.reality.rehearsal import FLEET, FLEET_SETTINGS, FULL, SETTINGS, rehearse
@@ -56,7 +57,7 @@ def _deploy(aws: Connection, settings: Mapping[str, str]) -> None:
     deploy.deploy_infra(aws, screen.say)
     migrate.migrate(aws.database())
     release.deploy(aws, screen.say)
-    deploy.deploy_config(aws, settings, screen.say)
+    write_settings(aws, settings, screen.say)
     mode.of(aws).launch(aws, screen.say)
     mode.of(aws).wait_idle(aws, 120)
 
