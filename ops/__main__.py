@@ -33,6 +33,7 @@ from ops.autoscaler import release as autoscaler_release
 from ops.aws import logs
 from ops.aws.connection import Connection
 from ops.capacity import appliance, mode
+from ops.capacity.image import record as record_image
 from ops.cli import screen
 from ops.errors import OpsError
 from ops.images import bake as images
@@ -154,7 +155,7 @@ def ami() -> None:
     aws.ec2.describe_availability_zones()  # a bake that lacks credentials is to fail now, not in ten minutes
     ingredients = images.gather(aws.settings, screen.say)
     image_id = images.bake(aws.settings, ingredients, screen.say)
-    images.record(aws, image_id)
+    record_image(aws, image_id)
     wanted = store.read_wanted(aws)
     if wanted is not None and wanted.release.name != ingredients.built.release.name:
         screen.say(f"{wanted.release.name} is wanted, the image brings {ingredients.built.release.name}:")

@@ -24,8 +24,8 @@ from local.machines.nspawn import NspawnMachine, Surroundings
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from ops.capacity import launch
+from ops.capacity.image import Baked, current_baked
 from ops.images import bake
-from ops.images.bake import Baked
 from ops.infrastructure import deploy, migrate
 from ops.releases.settings import write_settings
 from ops.settings import OpsSettings
@@ -36,7 +36,7 @@ _POLLING_SECONDS = 60.0
 
 def test_image(cloud: LocalCloud, settings: OpsSettings, say: Say) -> None:
     """Raises OpsError when the image is not as it should be."""
-    baked = bake.current_baked()
+    baked = current_baked()
     if baked is None:
         raise LocalError("there is no image to test: run `make image`")
     with tempfile.TemporaryDirectory(prefix="whisper-image-") as scratch:

@@ -25,8 +25,8 @@ from local.errors import LocalError
 from local.machines.container import Container, obstacle
 from local.platform.processes import Service
 from ops.aws.connection import Connection
+from ops.capacity.image import WORK, Baked, current_baked
 from ops.images import bake
-from ops.images.bake import Baked
 from ops.settings import REPOSITORY, OpsSettings
 
 Say = Callable[[str], None]
@@ -57,13 +57,13 @@ def make_image(settings: OpsSettings, say: Say, *, force: bool = False) -> Baked
         raise LocalError(f"no image can be baked here: {reason}")
     ingredients = bake.gather(settings, say)
     inputs = _digest(ingredients.variables())
-    there = bake.current_baked()
+    there = current_baked()
     if there and there.inputs == inputs and not force:
         say(f"image {there.image_id} is baked from these very files; FORCE=1 bakes anew")
         return there
     base = _base_root(say)
     started = time.monotonic()
-    build = bake.WORK / "build"
+    build = WORK / "build"
     _discard(build)
     try:
         say("a copy of it stands for the instance")
@@ -129,7 +129,7 @@ def _digest(variables: dict[str, object]) -> str:
 
 def _base_root(say: Say) -> Path:
     """Debian 12 as debootstrap makes it, once."""
-    base = bake.WORK / f"debian-{_SUITE}"
+    base = WORK / f"debian-{_SUITE}"
     if (base / "complete").exists():
         say("Debian 12 root is in place")
         return base / "root"
@@ -238,15 +238,15 @@ def _answers(endpoint: str) -> bool:
 
 def _keep(build: Path, image_id: str, inputs: str, seconds: float) -> Baked:
     """The root under the AMI's id; the one before it goes."""
-    images = bake.WORK / "images"
+    images = WORK / "images"
     images.mkdir(parents=True, exist_ok=True)
     target = images / image_id
     target.mkdir()
     (build / "root").rename(target / "root")
     record = {"image_id": image_id, "root": str(target / "root"), "inputs": inputs, "seconds": round(seconds, 1)}
-    unfinished = bake.WORK / "current.json.new"
+    unfinished = WORK / "current.json.new"
     unfinished.write_text(json.dumps(record, indent=2) + "\n")
-    unfinished.replace(bake.WORK / "current.json")
+    unfinished.replace(WORK / "current.json")
     for old in images.iterdir():
         if old != target:
             shutil.rmtree(old, ignore_errors=True)

@@ -22,7 +22,7 @@ from local.machines.base import Blueprint, Execution, Shell
 from local.machines.container import Container, mount_clone, obstacle, unmount_clone
 from local.machines.imds import MetadataServer
 from local.machines.namespaces import METADATA_ADDRESS, Network
-from ops.images.bake import current_baked
+from ops.capacity.image import current_baked
 
 UNIT = "whisper-processor"
 _LOGGED = ("", "-failed", "-check", "-update", "-update-now")

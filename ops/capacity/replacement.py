@@ -21,8 +21,8 @@ from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, REPLACEMENT_TAG
 from ops.aws.connection import Connection, in_group, tags_of
 from ops.aws.logs import read_events
 from ops.capacity import appliance, launch
+from ops.capacity.image import image_id
 from ops.errors import OpsError
-from ops.images import bake
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -175,7 +175,7 @@ def _wanted(aws: Connection) -> Model:
     )["LaunchTemplateVersions"]
     data = versions[0]["LaunchTemplateData"]
     wanted = Model(data.get("ImageId", ""), data.get("InstanceType", ""))
-    baked = bake.image_id(aws)
+    baked = image_id(aws)
     if wanted.image_id != baked:
         raise OpsError(f"the launch template has {wanted.image_id}, not {baked}: run `make deploy-infra` first")
     return wanted

@@ -18,15 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from contracts.jobs import EngineName
-from contracts.names import IMAGE_PARAMETER
-from ops.aws.connection import Connection
+from ops.capacity.image import WORK
 from ops.errors import OpsError
 from ops.releases.archive import FOLDER, BuiltRelease, build_release
 from ops.releases.wheelhouse import Artefact, build_updater_wheelhouse, build_wheelhouse
-from ops.settings import REPOSITORY, Cloud, OpsSettings
+from ops.settings import REPOSITORY, OpsSettings
 from whisper_processor import models
 from whisper_processor.models.catalogue import MARKER
 
@@ -34,21 +31,8 @@ Say = Callable[[str], None]
 PACKER = REPOSITORY / "packer"
 ANSIBLE = REPOSITORY / "ansible"
 IMAGE_VENV = REPOSITORY / ".local" / "image-venv" / "bin"
-WORK = REPOSITORY / ".local" / "image"
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
-PLACEHOLDER = "ami-0123456789abcdef0"
-"""The local cloud's machine that is a process has no image."""
 _MODEL = "base"
-
-
-@dataclass(frozen=True)
-class Baked:
-    """What `make image` made."""
-
-    image_id: str
-    root: Path
-    inputs: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -239,36 +223,6 @@ def git_revision() -> str:
 
     revision = git("rev-parse", "--short=12", "HEAD") or "unknown"
     return f"{revision}-dirty" if git("status", "--porcelain") else revision
-
-
-def record(aws: Connection, image_id: str) -> None:
-    aws.ssm.put_parameter(Name=IMAGE_PARAMETER, Value=image_id, Type="String", Overwrite=True)
-
-
-def image_id(aws: Connection) -> str:
-    """The image to launch: IMAGE_ID in .env, else what was baked last. Raises OpsError when there is none."""
-    settings = aws.settings
-    if settings.image_id:
-        return settings.image_id
-    if settings.cloud is Cloud.LOCAL:
-        baked = current_baked()
-        return baked.image_id if baked else PLACEHOLDER
-    try:
-        return aws.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ParameterNotFound":
-            raise OpsError("there is no image yet: run `make ami`, or set IMAGE_ID in .env") from error
-        raise
-
-
-def current_baked() -> Baked | None:
-    """What `make image` made last on this machine."""
-    try:
-        found = json.loads((WORK / "current.json").read_text())
-    except FileNotFoundError:
-        return None
-    baked = Baked(found["image_id"], Path(found["root"]), found["inputs"], found["seconds"])
-    return baked if baked.root.is_dir() else None
 
 
 def run_suite(hosts: str, marks: str, environment: Mapping[str, str], *, key: Path | None = None) -> None:

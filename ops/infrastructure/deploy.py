@@ -8,7 +8,7 @@ from contracts.capacity import CapacityMode
 from ops.aws.connection import Connection
 from ops.aws.stacks import deploy_stack
 from ops.capacity import fleet
-from ops.images import bake
+from ops.capacity.image import image_id
 from ops.settings import Stack
 
 Say = Callable[[str], None]
@@ -27,6 +27,6 @@ def parameters(aws: Connection) -> dict[str, str]:
     """The foundation stack's."""
     settings = aws.settings
     return settings.parameters(Stack.FOUNDATION) | {
-        "ImageId": bake.image_id(aws),
+        "ImageId": image_id(aws),
         "VpcId": settings.vpc_id or aws.default_vpc(),
     }

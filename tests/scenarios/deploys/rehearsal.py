@@ -36,6 +36,7 @@ from local.platform.cloud import LocalCloud
 from ops.aws import metrics
 from ops.aws.connection import Connection
 from ops.capacity import appliance, launch
+from ops.capacity.image import current_baked
 from ops.errors import OpsError
 from ops.images import bake
 from ops.infrastructure import deploy, migrate
@@ -408,7 +409,7 @@ def rehearse_deploy(
     reason = obstacle()
     if reason:
         raise LocalError(f"no appliance can boot here: {reason}")
-    if bake.current_baked() is None:
+    if current_baked() is None:
         raise LocalError("there is no image to boot: run `make image`")
     cases = [*CASES, *(LONG_CASES if long else ())]
     chosen = [(name, case) for name, case in cases if only in name]
