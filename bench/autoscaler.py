@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from bench.results import Ticks
 from bench.worker import Site
 from contracts.tags import HOLD_TAG
-from local.platform.cloud import CREDENTIALS
 from ops.autoscaler import release
 from ops.autoscaler.package import pack
 from ops.capacity import appliance, launch
 from ops.errors import OpsError
 from ops.releases.settings import write_settings
 from ops.settings import REPOSITORY
+from testbed.cloud import quiet
 
 Say = Callable[[str], None]
 _SHORT_POLLS = {"POLL_WAIT_SECONDS": "1", "EMPTY_POLLS": "1"}
@@ -30,9 +30,9 @@ def measure(site: Site, repeats: int, say: Say) -> Ticks:
     """Deploy the autoscaler and an appliance, let it come to rest, then invoke and count."""
     aws = site.aws
     say("autoscaler: deploying it, and an appliance for it to look at")
-    release.deploy(aws, _quiet)
-    write_settings(aws, _SHORT_POLLS, _quiet)
-    launch.launch(aws, _quiet)
+    release.deploy(aws, quiet)
+    write_settings(aws, _SHORT_POLLS, quiet)
+    launch.launch(aws, quiet)
     appliance.wait_for(aws, "stopped", _SECONDS)
     # From here on only what is measured may act.
     aws.events.disable_rule(Name=aws.autoscaler["RuleName"])
@@ -91,12 +91,8 @@ def _calls(site: Site) -> tuple[str, ...]:
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "lambda")]),
-        **CREDENTIALS,
         **variables,
-        "AWS_DEFAULT_REGION": site.cloud.region,
-        "AWS_ENDPOINT_URL": site.cloud.endpoint,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        **site.cloud.client_environment(),
     }
     ran = subprocess.run(
         [sys.executable, "-m", "bench.tick"], env=environment, capture_output=True, text=True, check=False
@@ -104,7 +100,3 @@ def _calls(site: Site) -> tuple[str, ...]:
     if ran.returncode != 0:
         raise OpsError(f"a tick failed: {' | '.join(ran.stderr.strip().splitlines()[-2:])}")
     return tuple(json.loads(ran.stdout.splitlines()[-1]))
-
-
-def _quiet(_text: str) -> None:
-    """What a deploy says is none of a measurement's lines."""

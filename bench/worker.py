@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,36 +21,41 @@ from bench.contenders import Contender
 from bench.recordings import Recording
 from bench.results import Jobs, Run
 from contracts.keys import Owner, audio_key
-from local.platform.cloud import CREDENTIALS, LocalCloud
+from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from ops.errors import OpsError
-from ops.infrastructure import deploy, migrate
-from ops.settings import REPOSITORY, Cloud, OpsSettings
+from testbed.cloud import Bed, open_bed
+from testbed.worker_process import WorkerProcess, worker_environment
 
 Say = Callable[[str], None]
 _OWNER = Owner(school_id=1, teacher_id=1)
 _START_SECONDS = 60.0
 _LEAVE_SECONDS = 60.0
-_NOBODY = "http://127.0.0.1:9"  # no instance metadata: this machine is none, and the worker learns it at once
 
 
 @dataclass(frozen=True)
 class Site:
-    """A cloud with the foundation deployed, and no appliance."""
+    """A private cloud without an appliance, for the worker to be measured against."""
 
-    cloud: LocalCloud
-    aws: Connection
-    root: Path
+    bed: Bed
+
+    @property
+    def cloud(self) -> LocalCloud:
+        return self.bed.cloud
+
+    @property
+    def aws(self) -> Connection:
+        return self.bed.aws
 
     def put(self, path: Path, job_id: str) -> str:
         """Upload a recording; returns its key."""
         key = audio_key(_OWNER, job_id, path.name)
-        self.aws.s3.upload_file(str(path), self.aws.foundation["BucketName"], key)
+        self.aws.s3.upload_file(str(path), self.bed.bucket, key)
         return key
 
     def send(self, job_id: str, key: str) -> None:
         body = json.dumps({"jobId": job_id, "s3Key": key})
-        self.aws.sqs.send_message(QueueUrl=self.aws.foundation["QueueUrl"], MessageBody=body)
+        self.aws.sqs.send_message(QueueUrl=self.bed.queue_url, MessageBody=body)
 
     def transcript(self, job_id: str) -> str:
         with self.aws.database() as database, database.cursor() as cursor:
@@ -64,108 +65,39 @@ class Site:
             raise OpsError(f"job {job_id} has no transcript")
         return str(row["transcript_text"])
 
-
-@contextmanager
-def open_site(models_dir: Path, say: Say) -> Iterator[Site]:
-    """On free ports, in a temporary folder; all gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        root = Path(place)
-        cloud = LocalCloud(
-            root=root / "cloud",
-            emulator_python=REPOSITORY / ".local" / "emulator-venv" / "bin" / "python",
-            models_dir=models_dir,
-            port=_free_port(),
-            database_port=_free_port(),
-        )
-        try:
-            say("a cloud of its own for the worker: emulator, database, foundation stack")
-            cloud.up(_quiet)
-            settings = OpsSettings(
-                _env_file=None,
-                cloud=Cloud.LOCAL,
-                local_port=cloud.port,
-                local_db_port=cloud.database_port,
-                local_root=cloud.root,
-            )
-            aws = Connection(settings)
-            deploy.deploy_infra(aws, _quiet)
-            migrate.migrate(aws.database())
-            yield Site(cloud, aws, root)
-        finally:
-            cloud.destroy(_quiet)
-
-
-class WorkerProcess:
-    """The appliance's worker with its default settings, as a process that was started just now."""
-
-    def __init__(self, site: Site, contender: Contender) -> None:
-        self.folder = Path(tempfile.mkdtemp(dir=site.root, prefix="worker-"))
+    def worker(self, contender: Contender) -> WorkerProcess:
+        """The appliance's worker with its default settings, not started yet."""
+        folder = Path(tempfile.mkdtemp(dir=self.bed.root, prefix="worker-"))
         settings = {"beam": "WHISPER_BEAM_SIZE", "batch": "WHISPER_BATCH_SIZE"}
         environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", "/"),
-            "PYTHONPATH": str(REPOSITORY / "processor" / "src"),
-            "PYTHONUNBUFFERED": "1",
-            **CREDENTIALS,
-            "AWS_REGION": site.cloud.region,
-            "AWS_ENDPOINT_URL": site.cloud.endpoint,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": _NOBODY,
-            "DATABASE_CA": str(site.cloud.database.ca),
-            "WHISPER_MODELS_DIR": str(site.cloud.models_dir),
+            **worker_environment(self.cloud, folder),
             "WHISPER_ENGINE": str(contender.engine),
-            "WORK_DIR": str(self.folder),
-            "EMPTY_POLLS": "1000000",  # the measurement says when it leaves
             **{settings[key]: value for key, value in contender.settings.items() if key in settings},
             **contender.environment(),
         }
-        self._log = self.folder / "log"
-        self.started_at = time.time()
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "whisper_processor"],
-                env=environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.root = psutil.Process(self._process.pid)
+        return WorkerProcess(contender.name, folder, environment)
 
-    def events(self, name: str) -> list[dict[str, Any]]:
-        found = []
-        for line in self._log.read_text(errors="replace").splitlines():
-            with suppress(ValueError):
-                fields = json.loads(line)
-                if isinstance(fields, dict) and fields.get("event") == name:
-                    found.append(fields)
-        return found
 
-    def wait_for(self, name: str, count: int, seconds: float) -> dict[str, Any]:
-        """The `count`-th event of that name. Raises OpsError when the worker ends, fails a job, or is late."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = self.events(name)
-            if len(found) >= count:
-                return found[count - 1]
-            trouble = [*self.events("job_failed"), *self.events("job_retried")]
-            if trouble or self._process.poll() is not None or time.monotonic() > deadline:
-                words = trouble[0].get("reason") if trouble else " | ".join(self._last_words())
-                raise OpsError(f"the worker did not come to {name}: {words or 'no word of it'}")
-            time.sleep(0.1)
+@contextmanager
+def open_site(models_dir: Path, say: Say) -> Iterator[Site]:
+    """On free ports, in a temporary folder. Everything is stopped and deleted at the end."""
+    say("a cloud of its own for the worker: emulator, database, foundation stack")
+    with open_bed("bench-", models_dir) as bed:
+        yield Site(bed)
 
-    def leave(self) -> None:
-        self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_LEAVE_SECONDS)
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
 
-    def _last_words(self) -> list[str]:
-        return self._log.read_text(errors="replace").strip().splitlines()[-2:]
+def wait_for(worker: WorkerProcess, name: str, count: int, seconds: float) -> dict[str, Any]:
+    """The `count`-th event of that name. Raises OpsError when the worker ends, fails a job, or is late."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = list(worker.events(name))
+        if len(found) >= count:
+            return found[count - 1]
+        trouble = [*worker.events("job_failed"), *worker.events("job_retried")]
+        if trouble or worker.exit_code() is not None or time.monotonic() > deadline:
+            words = trouble[0].get("reason") if trouble else worker.last_words()
+            raise OpsError(f"the worker did not come to {name}: {words or 'it wrote nothing'}")
+        time.sleep(0.1)
 
 
 def moment(event: dict[str, Any]) -> float:
@@ -176,12 +108,14 @@ def moment(event: dict[str, Any]) -> float:
 @contextmanager
 def polling(site: Site, contender: Contender) -> Iterator[tuple[WorkerProcess, float]]:
     """A worker that has begun to poll, and how many seconds after its start that was."""
-    worker = WorkerProcess(site, contender)
+    worker = site.worker(contender)
+    started = time.time()
     try:
-        polled = worker.wait_for("polling_started", 1, _START_SECONDS)
-        yield worker, moment(polled) - worker.started_at
+        worker.start()
+        polled = wait_for(worker, "polling_started", 1, _START_SECONDS)
+        yield worker, moment(polled) - started
     finally:
-        worker.leave()
+        worker.leave(_LEAVE_SECONDS)
 
 
 def measure(site: Site, contender: Contender, recording: Recording, repeat: int) -> Run:
@@ -189,12 +123,13 @@ def measure(site: Site, contender: Contender, recording: Recording, repeat: int)
     job_id = str(uuid.uuid4())
     key = site.put(recording.path, job_id)
     with polling(site, contender) as (worker, first_poll):
-        watch = processes.Watch(worker.root.pid)
-        cpu, sent = processes.cpu_seconds(worker.root), time.time()
+        root = psutil.Process(worker.pid)
+        watch = processes.Watch(root.pid)
+        cpu, sent = processes.cpu_seconds(root), time.time()
         try:
             site.send(job_id, key)
-            done = worker.wait_for("job_completed", 1, 120 + 3 * recording.seconds)
-            cpu = processes.cpu_seconds(worker.root) - cpu
+            done = wait_for(worker, "job_completed", 1, 120 + 3 * recording.seconds)
+            cpu = processes.cpu_seconds(root) - cpu
         finally:
             peak = watch.end()
     text = site.transcript(job_id)
@@ -224,8 +159,8 @@ def measure_jobs(site: Site, contender: Contender, recording: Recording, count: 
         before = time.time()
         for number, (job_id, key) in enumerate(zip(jobs, keys, strict=True), 1):
             site.send(job_id, key)
-            now = moment(worker.wait_for("job_completed", number, 120 + 3 * recording.seconds))
-            sizes.append(processes.resident(worker.root))
+            now = moment(wait_for(worker, "job_completed", number, 120 + 3 * recording.seconds))
+            sizes.append(processes.resident(psutil.Process(worker.pid)))
             seconds.append(now - before)
             before = time.time()
             if number % 10 == 0:
@@ -236,13 +171,3 @@ def measure_jobs(site: Site, contender: Contender, recording: Recording, count: 
         resident_bytes=tuple(sizes),
         seconds=tuple(seconds),
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _quiet(_text: str) -> None:
-    """What the cloud says of its start is none of a measurement's lines."""

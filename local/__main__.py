@@ -25,7 +25,7 @@ from ops.aws.connection import Connection
 from ops.cli import screen
 from ops.errors import OpsError
 from ops.infrastructure import migrate
-from ops.settings import REPOSITORY, Cloud, OpsSettings
+from ops.settings import Cloud, OpsSettings
 from tests.scenarios.deploys.rehearsal import Outcome, rehearse_deploy
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -38,7 +38,6 @@ def local_cloud() -> LocalCloud:
         raise OpsError("CLOUD=aws is set: this verb is about the local cloud, run it with CLOUD=local")
     return LocalCloud(
         root=settings.local_root,
-        emulator_python=REPOSITORY / ".local" / "emulator-venv" / "bin" / "python",
         models_dir=settings.models_dir,
         machine=MachineKind(settings.local_machine),
         strict=settings.local_auth,

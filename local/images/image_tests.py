@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from local.machines.container import Container, mount_clone, unmount_clone
 from local.machines.imds import Identity, role_credentials
 from local.machines.nspawn import NspawnMachine, Surroundings
 from local.platform.cloud import LocalCloud
+from local.platform.ports import free_port
 from ops.aws.connection import Connection
 from ops.capacity import launch
 from ops.capacity.image import Baked, current_baked
@@ -54,7 +54,7 @@ def _booted(
     cloud: LocalCloud, settings: OpsSettings, baked: Baked, folder: Path, say: Say
 ) -> Iterator[NspawnMachine]:
     """A machine with a worker that polls, and does not stop itself while it is looked at."""
-    cloud = replace(cloud, port=_free_port(), database_port=_free_port())
+    cloud = replace(cloud, port=free_port(), database_port=free_port())
     mine = settings.model_copy(
         update={"local_port": cloud.port, "local_db_port": cloud.database_port, "local_root": cloud.root}
     )
@@ -112,7 +112,7 @@ def _run_twice(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> N
     """Run the roles again on a copy: nothing may change. It shares this host's network: it asks the archive."""
     folder.mkdir()
     root = mount_clone(baked.root, folder)
-    port = _free_port()
+    port = free_port()
     binds, environment, key = ssh_access(folder / "ssh", port, worker=False)
     container = Container(f"whisper-again-{port}", root, folder, None, binds, environment)
     try:
@@ -161,9 +161,3 @@ def _play(port: int, key: Path, variables: Path) -> tuple[int, list[str]]:
         elif line.startswith("changed:"):
             changes.append(task)
     return int(recap[1]), changes
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

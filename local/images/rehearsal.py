@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -23,6 +22,7 @@ import boto3
 
 from local.errors import LocalError
 from local.machines.container import Container, obstacle
+from local.platform.ports import free_port
 from local.platform.processes import Service
 from ops.aws.connection import Connection
 from ops.capacity.image import WORK, Baked, current_baked
@@ -188,7 +188,7 @@ def ssh_access(folder: Path, port: int, *, worker: bool = True) -> tuple[dict[Pa
 @contextmanager
 def _source_instance(build: Path) -> Iterator[tuple[int, Path]]:
     """The machine that is baked: on this host's network, for it fetches packages."""
-    port = _free_port()
+    port = free_port()
     binds, environment, key = ssh_access(build / "ssh", port)
     container = Container(f"whisper-bake-{port}", build / "root", build, None, binds, environment)
     try:
@@ -201,7 +201,7 @@ def _source_instance(build: Path) -> Iterator[tuple[int, Path]]:
 @contextmanager
 def _emulated_ec2(build: Path, key: Path) -> Iterator[str]:
     """moto with Canonical's image on its list and the rehearsal's key pair."""
-    port = _free_port()
+    port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     service = Service("ec2", build / "run", build / "ec2.log")
     environment = {
@@ -267,9 +267,3 @@ def _discard(build: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "--archive", "--reflink=auto", str(source), str(target)], check=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 Say = Callable[[str], None]
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 """The emulator takes any; naming them keeps a real profile on this machine out of it."""
 
@@ -37,8 +38,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 class LocalCloud:
     root: Path
     """Data, logs and pids of this cloud."""
-    emulator_python: Path
     models_dir: Path
+    emulator_python: Path = _CHECKOUT / ".local" / "emulator-venv" / "bin" / "python"
     machine: machines.MachineKind = machines.MachineKind.PROCESS
     region: str = "us-east-1"
     port: int = 4566
@@ -124,6 +125,19 @@ class LocalCloud:
             region_name=self.region,
         )
 
+    def client_environment(self, endpoint: str | None = None) -> dict[str, str]:
+        """What makes a process's AWS clients speak to this cloud, through `endpoint` when that is given."""
+        trusted = {"AWS_CA_BUNDLE": str(self.certificate)} if self.certificate else {}
+        return {
+            **CREDENTIALS,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ENDPOINT_URL": endpoint or self.endpoint,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            **trusted,
+        }
+
     def _start_emulator(self) -> None:
         settings = {
             "BIND_HOST": "127.0.0.1",  # it would bind every address, and its Lambdas run as you
@@ -147,23 +161,15 @@ class LocalCloud:
         )
 
     def _start_supervisor(self) -> None:
-        settings = CREDENTIALS | {
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        settings = self.client_environment() | {
             "LOCAL_CLOUD_ROOT": str(self.root),
             "LOCAL_MACHINE": self.machine,
             "WHISPER_MODELS_DIR": str(self.models_dir),
             "DATABASE_CA": str(self.database.ca),
             "LOCAL_DB_PORT": str(self.database_port),
         }
-        if self.certificate:
-            settings["AWS_CA_BUNDLE"] = str(self.certificate)
-        checkout = Path(__file__).parent.parent.parent
         argv = [sys.executable, "-m", "local.platform.supervisor"]
-        self.supervisor.start(argv, _plain_environment() | settings, cwd=checkout)
+        self.supervisor.start(argv, _plain_environment() | settings, cwd=_CHECKOUT)
 
     def _wait_until_healthy(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds

@@ -20,7 +20,7 @@ from ops.aws.stacks import change_parameters
 from ops.errors import OpsError
 from ops.infrastructure import deploy, destroy
 from ops.observability import doctor, status
-from tests.integration.conftest import quiet, running_cloud, settings_of
+from testbed.cloud import private_cloud, quiet, settings_of
 
 TICK_LINE = '"event": "tick",'
 
@@ -28,7 +28,7 @@ TICK_LINE = '"event": "tick",'
 @pytest.fixture(scope="module")
 def aws(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     """A cloud that only these tests change, without an appliance: a tick then says that there is none."""
-    with running_cloud(tmp_path_factory.mktemp("releases"), models_dir) as cloud:
+    with private_cloud(tmp_path_factory.mktemp("releases"), models_dir) as cloud:
         connection = Connection(settings_of(cloud))
         deploy.deploy_infra(connection, quiet)
         release.deploy(connection, quiet)

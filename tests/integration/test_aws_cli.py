@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -20,7 +19,9 @@ from ops.errors import OpsError
 from ops.lessons import lesson
 from ops.observability.doctor import IMPORTS
 from ops.settings import REPOSITORY
-from tests.integration.conftest import kept_up, quiet
+from testbed.cloud import quiet
+from testbed.system import kept_up
+from testbed.waiting import wait_until
 
 AWS = REPOSITORY / ".local" / "awscli-venv" / "bin" / "aws"
 Cli = Callable[..., str]
@@ -57,13 +58,6 @@ def instance(deployed: Connection) -> str:
     return deployed.instance()["InstanceId"]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.5)
-
-
 def test_the_instance_is_looked_up_started_and_stopped(deployed: Connection, aws: Cli, instance: str) -> None:
     query = ("--query", "Reservations[0].Instances[0].State.Name", "--output", "text")
 
@@ -75,9 +69,9 @@ def test_the_instance_is_looked_up_started_and_stopped(deployed: Connection, aws
     try:
         assert state() == "stopped"
         aws("ec2", "start-instances", "--instance-ids", instance)
-        wait_until(lambda: state() == "running", 60)
+        wait_until("it runs", lambda: state() == "running", 60)
         aws("ec2", "stop-instances", "--instance-ids", instance)
-        wait_until(lambda: state() == "stopped", 90)
+        wait_until("it is stopped", lambda: state() == "stopped", 90)
     finally:
         appliance.resume(deployed, quiet)
 
@@ -104,7 +98,7 @@ def test_a_message_sent_by_hand_makes_its_job_row(deployed: Connection, aws: Cli
         except OpsError:
             return False
 
-    wait_until(failed, 90)
+    wait_until("the job has failed", failed, 90)
     job = lesson.find_job(deployed, "test-job-id")
     assert (job.school_id, job.teacher_id) == (1, 1)
     assert "not found: audio-files/1/1/test.wav" in (job.error_message or "")
@@ -134,7 +128,7 @@ def test_commands_run_on_the_machine(deployed: Connection, aws: Cli, online: str
             found: dict[str, Any] = json.loads(aws("ssm", "get-command-invocation", *which))
             return found
 
-        wait_until(lambda: invocation()["Status"] in {"Success", "Failed"}, 60)
+        wait_until("the command has ended", lambda: invocation()["Status"] in {"Success", "Failed"}, 60)
         return invocation()
 
     assert output("systemctl is-active whisper-processor")["StandardOutputContent"].strip() == "active"
@@ -151,7 +145,9 @@ def test_the_logs_are_read(deployed: Connection, aws: Cli) -> None:
     """`aws logs tail` is version 2's; version 1, the one on PyPI, makes the call behind it."""
     group = f"/aws/lambda/{deployed.autoscaler['FunctionName']}"
     command = ("logs", "filter-log-events", "--log-group-name", group)
-    wait_until(lambda: any('"event": "tick"' in e["message"] for e in json.loads(aws(*command))["events"]), 100)
+    wait_until(
+        "a tick", lambda: any('"event": "tick"' in e["message"] for e in json.loads(aws(*command))["events"]), 100
+    )
 
 
 def test_the_secret_is_read(aws: Cli) -> None:

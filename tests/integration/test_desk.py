@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +22,9 @@ from ops.lessons import lesson
 from ops.observability import alarms, dashboard, doctor, status
 from ops.observability.doctor import Verdict
 from ops.settings import REPOSITORY
-from tests.integration.conftest import deploy_all, kept_up, quiet, running_cloud, settings_of
+from testbed.cloud import private_cloud, quiet, settings_of
+from testbed.system import deploy_all, kept_up
+from testbed.waiting import wait_until
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=5, teacher_id=6)
@@ -32,7 +33,7 @@ OWNER = Owner(school_id=5, teacher_id=6)
 @pytest.fixture(scope="module")
 def desk(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     """A cloud that only these tests change; the last of them takes its stacks down."""
-    with running_cloud(tmp_path_factory.mktemp("desk"), models_dir) as cloud:
+    with private_cloud(tmp_path_factory.mktemp("desk"), models_dir) as cloud:
         aws = Connection(settings_of(cloud))
         deploy_all(aws)
         yield aws
@@ -44,13 +45,6 @@ def up(desk: Connection) -> Iterator[str]:
         yield instance_id
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.3)
-
-
 def ticks_since(aws: Connection, since: datetime) -> list[str]:
     return [e.fields["reason"] for e in read_events(aws, since) if e.fields.get("event") == "tick"]
 
@@ -59,7 +53,7 @@ def test_a_stop_with_a_lesson_in_hand_loses_nothing_and_its_hold_is_honoured(
     desk: Connection,
 ) -> None:
     job_id = lesson.submit(desk, SAMPLE, OWNER, {})
-    wait_until(lambda: lesson.find_job(desk, job_id).status is JobStatus.PROCESSING, 60)
+    wait_until("the lesson is taken", lambda: lesson.find_job(desk, job_id).status is JobStatus.PROCESSING, 60)
     said: list[str] = []
     asked = datetime.now(UTC)
     appliance.stop(desk, timedelta(minutes=10), said.append)
@@ -118,7 +112,7 @@ def verdicts(aws: Connection) -> dict[str, doctor.Check]:
 
 
 def test_the_doctor_finds_a_running_system_well(desk: Connection, up: str) -> None:
-    wait_until(lambda: verdicts(desk)["heartbeat"].verdict is Verdict.OK, 30)
+    wait_until("a heartbeat", lambda: verdicts(desk)["heartbeat"].verdict is Verdict.OK, 30)
     unwell = [c for c in doctor.examine(desk) if c.verdict is not Verdict.OK and c.name != "last decision"]
     assert unwell == []
 
@@ -188,7 +182,7 @@ def test_a_dead_letter_raises_its_alarm_and_no_other(desk: Connection) -> None:
         return any(alarm.name == name and alarm.fires for alarm in alarms.read_alarms(desk))
 
     try:
-        wait_until(lambda: fires("dead-letters"), 60)
+        wait_until("the alarm", lambda: fires("dead-letters"), 60)
         assert not fires("queue-long")
         now = status.read_status(desk)
         assert not now.healthy

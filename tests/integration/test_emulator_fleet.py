@@ -15,8 +15,9 @@ from ops.aws.connection import Connection
 from ops.capacity import fleet
 from ops.infrastructure import deploy
 from ops.releases.settings import write_settings
-from tests.integration.conftest import FLEET_MAXIMUM, FLEET_POLLS, quiet
-from tests.integration.worker_site import wait_until
+from testbed.cloud import quiet
+from testbed.system import FLEET_MAXIMUM, FLEET_POLLS
+from testbed.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,10 @@ from ops.infrastructure import deploy
 from ops.lessons import lesson
 from ops.observability import doctor, status
 from ops.settings import REPOSITORY
-from tests.integration.conftest import FLEET_MAXIMUM, quiet
-from tests.integration.worker_site import ffmpeg, wait_until
+from testbed.cloud import quiet
+from testbed.media import ffmpeg
+from testbed.system import FLEET_MAXIMUM
+from testbed.waiting import wait_until
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 LESSONS = 40

@@ -17,7 +17,8 @@ from ops.capacity import fleet
 from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
 from ops.releases.settings import write_settings
-from tests.integration.conftest import FLEET_POLLS, fleet_settings, quiet, running_cloud
+from testbed.cloud import private_cloud, quiet
+from testbed.system import FLEET_POLLS, fleet_settings
 from tests.integration.test_policies import DENIALS, SAMPLE, Client, call, role_of, say
 
 OTHERS = "backend-workers"
@@ -25,7 +26,7 @@ OTHERS = "backend-workers"
 
 @pytest.fixture(scope="module")
 def strict(models_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    with running_cloud(tmp_path_factory.mktemp("strict-fleet"), models_dir, strict=True) as cloud:
+    with private_cloud(tmp_path_factory.mktemp("strict-fleet"), models_dir, strict=True) as cloud:
         aws = Connection(fleet_settings(cloud))
         deploy.deploy_infra(aws, quiet)
         migrate.migrate(aws.database())

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from contracts.names import IMAGE_PARAMETER
 from ops.aws.connection import Connection
 from ops.images import registry
-from tests.integration.conftest import quiet
+from testbed.cloud import quiet
 
 TAGS = [
     {"Key": "classreflect:role", "Value": "whisper-image"},

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from ops.aws.connection import Connection
 from ops.capacity import appliance
-from tests.integration.conftest import kept_up
+from testbed.system import kept_up
 
 
 @pytest.fixture

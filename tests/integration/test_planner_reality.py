@@ -9,7 +9,8 @@ import pytest
 from ops.aws.connection import Connection
 from ops.capacity import appliance
 from ops.releases.settings import write_settings
-from tests.integration.conftest import SHORT_POLLS, quiet
+from testbed.cloud import quiet
+from testbed.system import SHORT_POLLS
 from tests.scenarios.reality.rehearsal import SETTINGS, SHORT, rehearse
 
 

@@ -22,7 +22,8 @@ from ops.aws.connection import Connection
 from ops.lessons import lesson
 from ops.observability import status
 from ops.settings import REPOSITORY
-from tests.integration.conftest import deploy_all, running_cloud, settings_of
+from testbed.cloud import private_cloud, settings_of
+from testbed.system import deploy_all
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 RELEASE_KEY = f"{RELEASES_PREFIX}1.0.0-0123456789ab/release.tar"
@@ -32,7 +33,7 @@ Client = Callable[[str], Any]
 
 @pytest.fixture(scope="module")
 def strict(models_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    with running_cloud(tmp_path_factory.mktemp("strict"), models_dir, strict=True) as cloud:
+    with private_cloud(tmp_path_factory.mktemp("strict"), models_dir, strict=True) as cloud:
         aws = Connection(settings_of(cloud))
         deploy_all(aws)
         yield aws

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from local.platform.ports import free_port
 from ops.__main__ import app, run
 from ops.aws.connection import Connection
 from ops.settings import REPOSITORY
-from tests.integration.conftest import free_port
 
 SAMPLE = str(REPOSITORY / "samples" / "lesson.flac")
 ARGUMENTS = {"submit": [SAMPLE], "destroy": ["--yes"], "test-ami": ["i-0123456789abcdef0"]}

@@ -27,7 +27,8 @@ from ops.releases.lock import LASTS, deploying
 from ops.releases.settings import stored_settings
 from ops.releases.wheelhouse import PROCESSOR, Artefact, sha256
 from ops.settings import REPOSITORY
-from tests.integration.conftest import SHORT_POLLS, kept_up, quiet
+from testbed.cloud import quiet
+from testbed.system import SHORT_POLLS, kept_up
 from whisper_processor.releases import Wanted
 
 

@@ -24,7 +24,8 @@ from ops.infrastructure import deploy
 from ops.lessons import lesson
 from ops.observability import status
 from ops.settings import REPOSITORY
-from tests.integration.conftest import deploy_all, quiet, running_cloud, settings_of
+from testbed.cloud import private_cloud, quiet, settings_of
+from testbed.system import deploy_all
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=3, teacher_id=4)
@@ -33,7 +34,7 @@ PATIENCE = Patience(trial=90, work=240)
 
 @pytest.fixture(scope="module")
 def local(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with running_cloud(tmp_path_factory.mktemp("replacement"), models_dir) as cloud:
+    with private_cloud(tmp_path_factory.mktemp("replacement"), models_dir) as cloud:
         deploy_all(Connection(settings_of(cloud)))
         yield cloud
 

@@ -19,17 +19,9 @@ from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from ops.infrastructure.migrate import migrate
 from ops.settings import OpsSettings
-from tests.integration.worker_site import (
-    SAMPLE,
-    RunningWorker,
-    Site,
-    children,
-    cut_off,
-    ffmpeg,
-    frozen,
-    only_child,
-    wait_until,
-)
+from testbed.media import SAMPLE, ffmpeg
+from testbed.waiting import wait_until
+from testbed.worker_site import RunningWorker, Site, children, cut_off, frozen, only_child
 from whisper_processor.engines.child import ChildTranscriber
 from whisper_processor.engines.choice import resolve
 from whisper_processor.models import model_path

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from testbed.cloud import Say
 from tests.scenarios.chaos.audio_plan import MAX_BYTES, MAX_SECONDS, Case, job_id, judge, key_of, message_of
-from tests.scenarios.chaos.stage import Say, Stage
+from tests.scenarios.chaos.stage import Stage
 
 _DEADLINE_SECONDS = 300.0
 
@@ -54,7 +55,7 @@ def run(stage: Stage, cases: list[Case], say: Say) -> Report:
         "MAX_ATTEMPTS": "2",
         "WHISPER_THREADS": "0",  # it is alone
     }
-    worker = stage.worker("audio", "whisper_processor", stage.cloud.endpoint, settings)
+    worker = stage.worker("audio", settings)
     worker.start()
     try:
         stage.send([message_of(number, case) for number, case in enumerate(cases)])

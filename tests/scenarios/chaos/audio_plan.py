@@ -17,7 +17,8 @@ from urllib.parse import quote_plus
 
 from contracts.jobs import JobStatus
 from contracts.keys import audio_key
-from tests.scenarios.chaos.media import cut_sample, ffmpeg, silence
+from testbed.media import ffmpeg, silence
+from tests.scenarios.chaos.media import cut_sample
 from tests.scenarios.chaos.stage import Row
 from tests.scenarios.chaos.storm_plan import OWNER, SENTENCES, SPEECH_ERROR_RATE, error_rate
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from local.errors import LocalError
+from local.platform.ports import free_port
 from local.platform.processes import Service
 from ops.settings import REPOSITORY
-from tests.scenarios.chaos.stage import free_port
 
 PYTHON = REPOSITORY / ".local" / "chaos-venv" / "bin" / "python"
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from contracts.jobs import JobStatus
+from testbed.cloud import Say
+from testbed.media import silence
 from tests.scenarios.chaos.hostile_plan import SPEECH_KEY, Kind, Outcome, Plan, Size, judge, make_plan, start_of
-from tests.scenarios.chaos.media import cut_sample, silence
-from tests.scenarios.chaos.stage import Say, Stage
+from tests.scenarios.chaos.media import cut_sample
+from tests.scenarios.chaos.stage import Stage
 from tests.scenarios.chaos.storm_plan import SENTENCES
 
 
@@ -54,7 +56,7 @@ def run(stage: Stage, seed: int, size: Size, say: Say) -> Report:
         stage.put(job.key, cut_sample(spoken[job.text]) if job.text else quiet)
     stage.put(SPEECH_KEY, cut_sample(SENTENCES[0]))
     stage.announce({job.id: job.key for job in plan.valid})
-    worker = stage.worker("hostile", "whisper_processor", stage.cloud.endpoint, {"MAX_ATTEMPTS": "3"})
+    worker = stage.worker("hostile", {"MAX_ATTEMPTS": "3"})
     worker.start()
     try:
         stage.send([message.body for message in plan.messages])

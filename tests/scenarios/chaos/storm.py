@@ -12,10 +12,12 @@ from botocore.exceptions import ClientError
 from rich.table import Table
 
 from contracts.keys import transcript_key
+from testbed.cloud import Say
+from testbed.worker_process import WorkerProcess
 from tests.scenarios.chaos.faults import FaultProxy
 from tests.scenarios.chaos.media import cut_sample
 from tests.scenarios.chaos.planted import FOLDER_VARIABLE, Act, Order, plant
-from tests.scenarios.chaos.stage import SAY_SECONDS, Row, Say, Stage, WorkerProcess
+from tests.scenarios.chaos.stage import SAY_SECONDS, Row, Stage
 from tests.scenarios.chaos.storm_plan import (
     OWNER,
     Blow,
@@ -85,15 +87,15 @@ def run(stage: Stage, seed: int, size: Size, say: Say) -> Report:
     started = time.monotonic()
     say(f"storm: {len(plan.jobs)} jobs in {len(plan.messages)} messages, {size.workers} workers, seed {seed}")
     _upload(stage, plan)
-    marks = stage.root / "gone-wrong-once"
-    marks.mkdir()
+    seen = stage.root / "gone-wrong-once"
+    seen.mkdir()
     with FaultProxy(stage.cloud.endpoint, stage.root) as proxy:
         workers = [
             stage.worker(
                 f"storm-{number}",
-                "tests.scenarios.chaos.worker",
-                proxy.endpoint,
-                SETTINGS | {FOLDER_VARIABLE: str(marks)},
+                SETTINGS | {FOLDER_VARIABLE: str(seen)},
+                endpoint=proxy.endpoint,
+                module="tests.scenarios.chaos.worker",
             )
             for number in range(1, size.workers + 1)
         ]
@@ -239,7 +241,7 @@ class _Storm:
             if self._paused.get(worker.name, float("inf")) <= time.monotonic():
                 del self._paused[worker.name]
                 worker.signal(signal.SIGCONT)
-            code = worker.ended()
+            code = worker.exit_code()
             if code is None:
                 continue
             if worker.name not in self._leaving or code != 0:

@@ -21,7 +21,7 @@ from ops.cli import screen
 from ops.infrastructure import deploy, migrate
 from ops.releases.settings import write_settings
 from ops.settings import REPOSITORY, OpsSettings
-from tests.integration.conftest import MODELS, running_cloud, settings_of
+from testbed.cloud import MODELS, private_cloud, settings_of
 from tests.scenarios.reality.rehearsal import FLEET, FLEET_SETTINGS, FULL, SETTINGS, rehearse
 from whisper_processor import models
 
@@ -35,7 +35,7 @@ def check() -> None:
     models.fetch("base", EngineName.FASTER_WHISPER, MODELS, None, screen.say)
     with tempfile.TemporaryDirectory(prefix="plan-check-", dir=REPOSITORY / ".local") as folder:
         screen.say("a local cloud of its own, deployed as by `make up deploy`")
-        with running_cloud(Path(folder) / "cloud", MODELS) as cloud:
+        with private_cloud(Path(folder) / "cloud", MODELS) as cloud:
             fleet = OpsSettings().capacity_mode is CapacityMode.FLEET
             aws = Connection(settings_of(cloud).model_copy(update=FLEET if fleet else {}))
             _deploy(aws, FLEET_SETTINGS if fleet else SETTINGS)

@@ -18,8 +18,8 @@ from ops.aws.connection import Connection
 from ops.aws.logs import LogEvent, read_events
 from ops.capacity import mode
 from ops.lessons import lesson
-from ops.settings import REPOSITORY, OpsSettings
-from tests.scenarios.chaos.media import ffmpeg
+from ops.settings import OpsSettings
+from testbed.media import SAMPLE, ffmpeg
 from tests.scenarios.reality.comparison import Comparison, Measured, Seen, Service, compare
 
 POLL_WAIT = 2
@@ -37,7 +37,6 @@ FLEET = {
     "fleet_scale_out_cooldown_minutes": 0.0,
 }
 """How a fleet of this size is configured."""
-SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 _OWNER = Owner(school_id=1, teacher_id=1)
 _PATIENCE = 600.0
 Say = Callable[[str], None]

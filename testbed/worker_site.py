@@ -1,12 +1,10 @@
-"""A worker in this process, with queues and a bucket of its own on the tests' cloud: for looking into its loop."""
+"""A worker on a thread of this process, with queues of its own: for tests that look into its loop."""
 
 from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from contracts.hold import Hold
 from contracts.names import DATABASE_SECRET
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
+from testbed.waiting import PATIENCE
 from whisper_processor.aws.metrics import Metrics
 from whisper_processor.aws.queue import LessonQueue
 from whisper_processor.aws.storage import LessonStore
@@ -33,26 +32,11 @@ from whisper_processor.worker.intake import Intake
 from whisper_processor.worker.loop import Worker
 from whisper_processor.worker.pulse import Pulse
 
-PATIENCE = 90.0
-SAMPLE = Path("samples/lesson.flac")
-
-
-def ffmpeg(*arguments: str) -> None:
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *arguments], check=True)
-
-
-def wait_until(what: str, true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Poll until `true` answers something true, and return it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds:.0f} s: {what}")
-
 
 @dataclass
 class Site:
+    """Queues, bucket and database for its workers; `close` ends them and deletes the queues."""
+
     cloud: LocalCloud
     aws: Connection
     models_dir: Path

@@ -1,0 +1,1 @@
+"""Private clouds and workers that tests, scenarios and measurements start, and stop when they are done."""
