@@ -19,7 +19,7 @@ from ops.errors import OpsError
 from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
 from ops.lessons.timeline import Moment, timeline
-from ops.observability.cost import cost_usd, hourly_price
+from ops.prices import cost_usd, hourly_price
 from ops.releases.settings import appliance_settings, write_settings
 from ops.settings import OpsSettings
 from whisper_processor import models

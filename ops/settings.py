@@ -83,7 +83,7 @@ class OpsSettings(BaseSettings):
         "classreflect-whisper", pattern=r"^[a-z][a-z0-9-]{2,40}$", description="the stacks' names begin with it"
     )
     instance_type: Annotated[str, Parameter("InstanceType", Stack.FOUNDATION)] = Field(
-        "c7i.large", description="must have a price in prices.toml"
+        "c7i.large", description="must have a price in ops/prices.toml"
     )
     image_id: Annotated[str, Parameter("ImageId", Stack.FOUNDATION)] = Field(
         "", description="the appliance's AMI; empty: the one `make ami` (or `make image`) baked last"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ops.observability.cost import HOURS_A_MONTH, cost_usd, disk_usd_per_gib_month, hourly_price
+from ops.prices import HOURS_A_MONTH, cost_usd, disk_usd_per_gib_month, hourly_price
 from planner.figures import Figures, Month
 from planner.model import TICK_SECONDS, Run
 from planner.policies import Policy

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from ops.errors import OpsError
-from ops.observability.cost import hourly_price, instructions, vcpus
+from ops.prices import hourly_price, instructions, vcpus
 from ops.settings import REPOSITORY
 from whisper_processor.engines.choice import Cpu, choose
 from whisper_processor.settings import Settings

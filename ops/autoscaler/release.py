@@ -19,7 +19,7 @@ from ops.aws.stacks import change_parameters, deploy_stack
 from ops.capacity import fleet
 from ops.errors import OpsError
 from ops.images.bake import git_revision
-from ops.observability.cost import hourly_price
+from ops.prices import hourly_price
 from ops.settings import Cloud, Stack, as_text
 
 if TYPE_CHECKING:

@@ -1,24 +1,20 @@
-"""What it costs, from the price table beside this module."""
+"""What the month has cost so far, from the price table."""
 
 from __future__ import annotations
 
-import tomllib
 from datetime import datetime, timedelta
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from contracts.metrics import INSTANCE_RUNNING, NAMESPACE
 from ops.aws import metrics
 from ops.aws.connection import Connection
-from ops.errors import OpsError
-from ops.settings import REPOSITORY
+from ops.prices import HOURS_A_MONTH, disk_usd_per_gib_month, hourly_price
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, VolumeTypeDef
 
-HOURS_A_MONTH = 730
 _RUNNING = metrics.Metric(NAMESPACE, INSTANCE_RUNNING, {})
 
 
@@ -29,42 +25,6 @@ class Estimate(BaseModel):
     hours_up: float
     disk_gib: int
     source: str
-
-
-def hourly_price(instance_type: str) -> float:
-    """US dollars an hour, on demand. Raises OpsError for a type the table does not have."""
-    prices = _prices()["on_demand_usd_per_hour"]
-    if instance_type not in prices:
-        raise OpsError(f"no price for {instance_type!r} in ops/prices.toml; it has {', '.join(sorted(prices))}")
-    return float(prices[instance_type])
-
-
-def cost_usd(seconds: float, instance_type: str) -> float:
-    """EC2 bills Linux by the second, at least a minute for each start."""
-    return max(60.0, seconds) / 3600 * hourly_price(instance_type)
-
-
-def vcpus(instance_type: str) -> int:
-    """As EC2 counts them against its quotas. Raises OpsError for a type the table does not have."""
-    return int(_processor(instance_type)["vcpus"])
-
-
-def instructions(instance_type: str) -> str:
-    """What its processor offers, in the table's words. Raises OpsError for a type the table does not have."""
-    return str(_processor(instance_type)["instructions"])
-
-
-def _processor(instance_type: str) -> dict[str, Any]:
-    processors: dict[str, dict[str, Any]] = _prices()["processors"]
-    if instance_type not in processors:
-        raise OpsError(
-            f"no processor of {instance_type!r} in ops/prices.toml; it has {', '.join(sorted(processors))}"
-        )
-    return processors[instance_type]
-
-
-def disk_usd_per_gib_month() -> float:
-    return float(_prices()["gp3_usd_per_gib_month"])
 
 
 def month_to_date(aws: Connection, instance_type: str, instance_id: str | None, now: datetime) -> Estimate:
@@ -92,8 +52,3 @@ def month_to_date(aws: Connection, instance_type: str, instance_id: str | None, 
 def _volumes(aws: Connection, instance_id: str) -> list[VolumeTypeDef]:
     attached: list[FilterTypeDef] = [{"Name": "attachment.instance-id", "Values": [instance_id]}]
     return aws.ec2.describe_volumes(Filters=attached)["Volumes"]
-
-
-@cache
-def _prices() -> dict[str, Any]:
-    return tomllib.loads((REPOSITORY / "ops" / "prices.toml").read_text())

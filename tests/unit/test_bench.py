@@ -22,7 +22,7 @@ from bench.cost import InstanceType, Instructions
 from bench.results import Jobs, Machine, Results, Run, Store, Ticks, instructions_of
 from contracts.jobs import EngineName
 from ops.errors import OpsError
-from ops.observability.cost import hourly_price
+from ops.prices import hourly_price
 from ops.settings import OpsSettings
 
 SECONDS = st.floats(min_value=0.1, max_value=10_000)

@@ -15,7 +15,7 @@ import pytest
 from contracts.capacity import CapacityMode
 from ops.__main__ import run as run_app
 from ops.errors import OpsError
-from ops.observability.cost import cost_usd, disk_usd_per_gib_month, hourly_price
+from ops.prices import cost_usd, disk_usd_per_gib_month, hourly_price
 from ops.settings import OpsSettings
 from planner import figures as planner_figures
 from planner import report
