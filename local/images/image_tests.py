@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from local.errors import LocalError
-from local.images.rehearsal import ssh_access
 from local.machines.base import Blueprint
 from local.machines.container import Container, mount_clone, unmount_clone
 from local.machines.imds import Identity, role_credentials
 from local.machines.nspawn import NspawnMachine, Surroundings
+from local.machines.ssh import ssh_access
 from local.platform.cloud import LocalCloud
 from local.platform.ports import free_port
 from ops.aws.connection import Connection
