@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -15,15 +15,23 @@ from planner.answers import Answer
 from planner.charts import as_png, as_svg, cost_chart, policy_chart, wait_chart
 from planner.figures import Figures
 from planner.plan import Plan, in_words
-from planner.quotas import Use
 
-_TEMPLATE = Path(__file__).with_name("report.html")
+_TEMPLATE = "report.html"
 _TITLES = (
     *("policy", "machines", "engine", "at most", "peak", "machine h", "$ a month", "¢ a lesson"),
     *("p50 wait", "p95 wait", "p95 transcript", "target"),
 )
 _WORDS = 3
 """So many of the columns are words; the others are numbers."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Of a table on the page."""
+
+    cells: Sequence[str]
+    style: str = ""
+    """The row's CSS class."""
 
 
 def policy_table(plan: Plan) -> Table:
@@ -113,9 +121,9 @@ def _figures(plan: Plan) -> tuple[dict[str, Figure], dict[str, Figure]]:
     if not plan.answers:
         return {}, {}
     days = {
-        "".join(letter if letter.isalnum() else "-" for letter in answer.policy.name).replace(
-            "--", "-"
-        ): policy_chart(answer, plan.figures)
+        "".join(char if char.isalnum() else "-" for char in answer.policy.name).replace("--", "-"): policy_chart(
+            answer, plan.figures
+        )
         for answer in plan.answers
     }
     return {"waits": wait_chart(plan.answers), "costs": cost_chart(plan.answers)}, days
@@ -147,54 +155,42 @@ def _page(plan: Plan, comparison: Sequence[Figure], days: Sequence[Figure]) -> s
     chosen = plan.recommended[0] if plan.recommended else None
     audio = plan.trace.seconds.sum() / 3600
     shown = plan.shown
-    return Template(_TEMPLATE.read_text()).substitute(
-        title=escape(plan.title),
-        summary=escape(
-            f"{len(plan.trace):,} lessons in {plan.trace.days} day(s), {audio:,.0f} hours of audio; target: p95 of"
-            f" the waits under {plan.target.total_seconds() / 60:g} min; seed {plan.seed}."
-        ),
-        answers="".join(f"<p>{escape(sentence)}</p>" for sentence in in_words(plan)),
-        policies=_html_table(
-            _TITLES,
-            [(_row(answer), "chosen" if answer is chosen else "") for answer in plan.answers]
-            + [((r.policy.name, r.policy.machines, r.policy.engine, r.reason), "") for r in plan.refusals],
-            words=_WORDS,
-        ),
-        comparison="".join(as_svg(figure) for figure in comparison),
-        charts="".join(as_svg(figure) for figure in days),
-        quotas_of=escape(
-            f"Of “{shown.policy.name}”, at its busiest minute." if shown else "Nothing was simulated."
-        ),
-        quotas=_quota_rows(plan.uses),
-        figures=_html_table(("figure", "value", "from"), [(row, "") for row in _basis(plan.figures)], words=3),
+    page: str = (
+        _templates()
+        .get_template(_TEMPLATE)
+        .render(
+            title=plan.title,
+            summary=(
+                f"{len(plan.trace):,} lessons in {plan.trace.days} day(s), {audio:,.0f} hours of audio; target:"
+                f" p95 of the waits under {plan.target.total_seconds() / 60:g} min; seed {plan.seed}."
+            ),
+            answers=list(in_words(plan)),
+            policy_titles=_TITLES,
+            policy_words=_WORDS,
+            policies=[
+                *(_Row(_row(answer), "chosen" if answer is chosen else "") for answer in plan.answers),
+                *(_Row((r.policy.name, r.policy.machines, r.policy.engine, r.reason)) for r in plan.refusals),
+            ],
+            comparison=[as_svg(figure) for figure in comparison],
+            charts=[as_svg(figure) for figure in days],
+            quotas_of=f"Of “{shown.policy.name}”, at its busiest minute." if shown else "Nothing was simulated.",
+            quotas=plan.uses,
+            figure_titles=("figure", "value", "from"),
+            figures=[_Row(row) for row in _basis(plan.figures)],
+        )
     )
+    return page
 
 
-def _quota_rows(uses: Sequence[Use]) -> str:
-    rows = "".join(
-        f'<tr><td>{escape(use.quota.name)}</td><td class="number">{use.used:,.3g}</td>'
-        f'<td class="number">{use.quota.limit:,g} {escape(use.quota.unit)}</td>'
-        f'<td class="{use.verdict}">{use.verdict}</td><td>{escape(use.quota.advice)}</td>'
-        f"<td>{escape(use.quota.source)}{'' if use.quota.checked else ' (from memory)'}</td></tr>"
-        for use in uses
+def _templates() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return (
-        '<table><tr><th>quota</th><th class="number">used</th><th class="number">limit</th><th></th>'
-        f"<th>what to change</th><th>source</th></tr>{rows}</table>"
-    )
-
-
-def _html_table(titles: Sequence[str], rows: Sequence[tuple[Sequence[str], str]], *, words: int) -> str:
-    def cell(tag: str, column: int, text: str) -> str:
-        kind = ' class="number"' if column >= words else ""
-        return f"<{tag}{kind}>{escape(text)}</{tag}>"
-
-    head = "".join(cell("th", column, title) for column, title in enumerate(titles))
-    body = "".join(
-        f'<tr class="{style}">' + "".join(cell("td", column, text) for column, text in enumerate(row)) + "</tr>"
-        for row, style in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _basis(figures: Figures) -> Iterable[Sequence[str]]:
