@@ -40,7 +40,7 @@ from ops.images import bake as images
 from ops.images import registry
 from ops.infrastructure import deploy, destroy, migrate
 from ops.lessons import dead_letters, lesson
-from ops.observability import alarms, dashboard, doctor, status
+from ops.observability import alarms, dashboard, doctor, queues, status
 from ops.releases import models as publishing
 from ops.releases import rollout, store
 from ops.releases.archive import FOLDER, build_release
@@ -416,7 +416,7 @@ def run_destroy(
 @app.command()
 def queue() -> None:
     """How many messages wait, are in flight, are delayed, and are dead."""
-    now = status.read_queue(connect())
+    now = queues.read_queue(connect())
     screen.say(f"{now.visible} visible, {now.in_flight} in flight, {now.delayed} delayed, {now.dead} dead letters")
 
 

@@ -103,6 +103,10 @@ class Connection:
         return self._session.client("ssm", **self._options)
 
     @property
+    def is_fleet(self) -> bool:
+        return self.settings.capacity_mode is CapacityMode.FLEET
+
+    @property
     def foundation(self) -> dict[str, str]:
         """Outputs of the foundation stack. Raises OpsError when it is not deployed."""
         return self._stack_outputs(self.settings.foundation_stack)
@@ -148,8 +152,7 @@ class Connection:
 
     def other_machines(self) -> list[InstanceTypeDef]:
         """Those of the capacity mode that is not in force."""
-        fleet = self.settings.capacity_mode is CapacityMode.FLEET
-        return [instance for instance in self.instances() if in_group(instance) is not fleet]
+        return [instance for instance in self.instances() if in_group(instance) is not self.is_fleet]
 
     def instances(self) -> list[InstanceTypeDef]:
         """All that carry the processor's tag and are not terminated, the oldest first."""
@@ -162,7 +165,7 @@ class Connection:
 
     def instance(self) -> InstanceTypeDef:
         found = self.find_instance()
-        if found is None and self.settings.capacity_mode is CapacityMode.FLEET:
+        if found is None and self.is_fleet:
             raise OpsError("no machine of the fleet is up, as it is without work: run `make start`")
         if found is None:
             raise OpsError("there is no appliance: run `make launch`")

@@ -187,6 +187,10 @@ def find_group(aws: Connection) -> AutoScalingGroupTypeDef | None:
     return next(iter(answer["AutoScalingGroups"]), None)
 
 
+def tags_of_group(found: AutoScalingGroupTypeDef) -> dict[str, str]:
+    return {tag["Key"]: tag.get("Value", "") for tag in found.get("Tags", [])}
+
+
 def say_group(found: AutoScalingGroupTypeDef) -> str:
     states = [member["LifecycleState"] for member in found["Instances"]]
     counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "no machines"

@@ -16,7 +16,8 @@ from ops.lessons.timeline import Moment
 from ops.observability.alarms import Alarm
 from ops.observability.dashboard import Row
 from ops.observability.doctor import Check
-from ops.observability.status import Appliance, FleetNow, HoldNow, Status, Worker
+from ops.observability.machines import Appliance, FleetNow, HoldNow, Worker
+from ops.observability.status import Status
 from ops.releases.store import NOT_SAID, Versions
 
 console = Console(highlight=False)
@@ -165,8 +166,8 @@ def show_check(check: Check, *, new_path: bool) -> None:
     if new_path:
         console.print(check.path, style="bold", markup=False)
     console.print(f"  {check.verdict:<7} {check.name}: {check.detail}", markup=False, soft_wrap=True)
-    if check.mend:
-        console.print(f"          -> {check.mend}", markup=False, soft_wrap=True)
+    if check.remedy:
+        console.print(f"          -> {check.remedy}", markup=False, soft_wrap=True)
 
 
 def show_timeline(moments: Sequence[Moment]) -> None:

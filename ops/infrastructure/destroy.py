@@ -13,7 +13,7 @@ from ops.aws.stacks import delete_stack
 from ops.capacity import fleet
 from ops.capacity.launch import STATUS_CHECK_ALARM
 from ops.errors import OpsError
-from ops.observability.status import read_queue
+from ops.observability.queues import read_queue
 from ops.releases.store import write_wanted
 from whisper_processor.settings import APPLIANCE_SETTINGS
 

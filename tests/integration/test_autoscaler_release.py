@@ -19,7 +19,7 @@ from ops.aws.logs import read_events
 from ops.aws.stacks import change_parameters
 from ops.errors import OpsError
 from ops.infrastructure import deploy, destroy
-from ops.observability import doctor, status
+from ops.observability import decisions, doctor, status
 from testbed.cloud import private_cloud, quiet, settings_of
 
 TICK_LINE = '"event": "tick",'
@@ -97,7 +97,7 @@ def test_a_new_version_ticks_after_its_dry_run_and_a_rollback_brings_the_old_one
     release.deploy(aws, said.append)
     assert live(aws) == before + 1
     assert any(line.startswith(f"dry run of version {before + 1}") for line in said)
-    decision = status.read_decision(aws, datetime.now(UTC))
+    decision = decisions.read_decision(aws, datetime.now(UTC))
     assert decision is None or decision.outcome != "dry-run", "a trial is no decision"
     assert tick_of_an_upload(aws)["edition"] == "new"
 
@@ -200,6 +200,6 @@ def test_in_a_new_cloud_a_broken_autoscaler_does_not_tick_at_all(aws: Connection
         release.deploy(fresh, quiet)
     assert fresh.events.list_rules(NamePrefix="classreflect-whisper")["Rules"] == []
     rule = next(check for check in doctor.examine(fresh) if check.name == "rule")
-    assert rule.mend == "make deploy-lambda"
+    assert rule.remedy == "make deploy-lambda"
     with pytest.raises(OpsError, match="run `make deploy-lambda`"):
         release.rollback(fresh, "", quiet)

@@ -17,7 +17,7 @@ from ops.aws.connection import Connection
 from ops.capacity import appliance
 from ops.errors import OpsError
 from ops.lessons import lesson
-from ops.observability.doctor import IMPORTS
+from ops.observability.checks.processor import IMPORTS
 from ops.settings import REPOSITORY
 from testbed.cloud import quiet
 from testbed.system import kept_up

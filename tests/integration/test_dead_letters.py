@@ -13,7 +13,7 @@ from contracts.jobs import JobStatus
 from ops.aws.connection import Connection
 from ops.infrastructure.migrate import migrate
 from ops.lessons import dead_letters, lesson
-from ops.observability import status
+from ops.observability import queues
 from ops.settings import OpsSettings
 
 
@@ -47,7 +47,7 @@ class Letters:
         return sorted(json.loads(message["Body"])["jobId"] for message in found.get("Messages", []))
 
     def dead(self) -> int:
-        return status.read_queue(self.aws).dead
+        return queues.read_queue(self.aws).dead
 
 
 def message(job_id: str) -> str:

@@ -19,7 +19,7 @@ from ops.capacity import appliance
 from ops.errors import OpsError
 from ops.infrastructure import deploy, destroy
 from ops.lessons import lesson
-from ops.observability import alarms, dashboard, doctor, status
+from ops.observability import alarms, dashboard, doctor, queues, status
 from ops.observability.doctor import Verdict
 from ops.settings import REPOSITORY
 from testbed.cloud import private_cloud, quiet, settings_of
@@ -60,7 +60,7 @@ def test_a_stop_with_a_lesson_in_hand_loses_nothing_and_its_hold_is_honoured(
     try:
         assert "the worker has left" in said
         assert desk.instance()["State"]["Name"] == "stopped"
-        job, queue = lesson.find_job(desk, job_id), status.read_queue(desk)
+        job, queue = lesson.find_job(desk, job_id), queues.read_queue(desk)
         finished = job.status is JobStatus.COMPLETED and queue.backlog == 0
         given_back = job.status is JobStatus.QUEUED and queue.visible == 1
         assert finished or given_back, (job, queue)
@@ -131,7 +131,7 @@ def test_the_doctor_finds_a_disabled_rule_and_says_what_enables_it(desk: Connect
     finally:
         desk.events.enable_rule(Name=name)
     assert check.verdict is Verdict.WRONG
-    assert f"enable-rule --name {name}" in check.mend
+    assert f"enable-rule --name {name}" in check.remedy
 
 
 def test_the_doctor_finds_a_stopped_service(desk: Connection, up: str) -> None:
@@ -162,7 +162,7 @@ def test_the_doctor_finds_a_hold_while_lessons_wait(desk: Connection) -> None:
     finally:
         desk.sqs.purge_queue(QueueUrl=desk.foundation["QueueUrl"])
         appliance.resume(desk, quiet)
-    assert (check.verdict, check.mend) == (Verdict.WRONG, "make resume")
+    assert (check.verdict, check.remedy) == (Verdict.WRONG, "make resume")
 
 
 def test_every_alarm_says_what_to_do(desk: Connection) -> None:

@@ -23,7 +23,7 @@ from ops.cli import screen
 from ops.errors import OpsError
 from ops.infrastructure import deploy
 from ops.lessons import lesson
-from ops.observability import doctor, status
+from ops.observability import doctor, queues, status
 from ops.settings import REPOSITORY
 from testbed.cloud import quiet
 from testbed.media import ffmpeg
@@ -99,7 +99,7 @@ def test_forty_lessons_through_three_workers_survive_spot_and_a_kill_and_the_fle
         cursor.execute("SELECT job_id, COUNT(*) AS times FROM transcripts GROUP BY job_id")
         times = {row["job_id"]: row["times"] for row in cursor.fetchall()}
     assert {job_id: times.get(job_id) for job_id in job_ids} == dict.fromkeys(job_ids, 1)
-    queue = status.read_queue(aws)
+    queue = queues.read_queue(aws)
     assert (queue.backlog, queue.dead) == (0, 0)
     group = fleet.group(aws)
     assert (group["DesiredCapacity"], group["Instances"]) == (0, [])

@@ -18,7 +18,7 @@ from ops.aws.logs import read_events
 from ops.capacity import appliance
 from ops.lessons import lesson
 from ops.lessons.timeline import timeline
-from ops.observability import status
+from ops.observability import queues
 from ops.settings import REPOSITORY
 from whisper_processor import __version__
 
@@ -73,7 +73,7 @@ def test_the_job_row_tells_the_whole_story(deployed: Connection, finished: tuple
 
 
 def test_the_queue_is_empty_afterwards(deployed: Connection, finished: tuple[str, datetime, datetime]) -> None:
-    queue = status.read_queue(deployed)
+    queue = queues.read_queue(deployed)
     assert (queue.backlog, queue.dead) == (0, 0)
 
 
@@ -133,11 +133,11 @@ def test_a_second_delivery_of_a_finished_job_changes_nothing(
     deployed.sqs.send_message(QueueUrl=deployed.foundation["QueueUrl"], MessageBody=body)
     deployed.ec2.start_instances(InstanceIds=[deployed.instance()["InstanceId"]])
     deadline = time.monotonic() + 90
-    while status.read_queue(deployed).backlog and time.monotonic() < deadline:
+    while queues.read_queue(deployed).backlog and time.monotonic() < deadline:
         time.sleep(0.5)
     appliance.wait_for(deployed, "stopped", 60)
     assert (lesson.find_job(deployed, job_id), lesson.transcript(deployed, job_id)) == before
-    assert status.read_queue(deployed).backlog == 0
+    assert queues.read_queue(deployed).backlog == 0
 
 
 def test_a_file_without_sound_fails_for_good_with_words_for_the_support_desk(deployed: Connection) -> None:
@@ -146,12 +146,12 @@ def test_a_file_without_sound_fails_for_good_with_words_for_the_support_desk(dep
     body = json.dumps({"jobId": "not-audio", "s3Key": key})
     deployed.sqs.send_message(QueueUrl=deployed.foundation["QueueUrl"], MessageBody=body)
     deadline = time.monotonic() + 90
-    while status.read_queue(deployed).backlog and time.monotonic() < deadline:
+    while queues.read_queue(deployed).backlog and time.monotonic() < deadline:
         time.sleep(0.5)
     job = lesson.find_job(deployed, "not-audio")
     assert job.status is JobStatus.FAILED
     assert "not a recording" in (job.error_message or "")
-    assert status.read_queue(deployed).dead == 1
+    assert queues.read_queue(deployed).dead == 1
     appliance.wait_for(deployed, "stopped", 60)
 
 

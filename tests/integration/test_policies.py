@@ -20,7 +20,7 @@ from contracts.names import DATABASE_SECRET, PARAMETER_PREFIX, WANTED_PARAMETER
 from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG, ROLE_TAG
 from ops.aws.connection import Connection
 from ops.lessons import lesson
-from ops.observability import status
+from ops.observability import queues, status
 from ops.settings import REPOSITORY
 from testbed.cloud import private_cloud, settings_of
 from testbed.system import deploy_all
@@ -105,7 +105,7 @@ def test_a_lesson_goes_through_under_exactly_these_policies(strict: Connection) 
     *_, job = lesson.follow(strict, job_id, timeout=240)
     assert job.status is JobStatus.COMPLETED, job.error_message
     assert lesson.transcript(strict, job_id).word_count > 50
-    assert status.read_queue(strict).dead == 0
+    assert queues.read_queue(strict).dead == 0
     # Calls whose refusal the worker survives: its tags, its metrics.
     assert status.read_status(strict).version.installed
     measured = strict.cloudwatch.list_metrics(Namespace=NAMESPACE)["Metrics"]

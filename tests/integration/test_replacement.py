@@ -22,7 +22,7 @@ from ops.capacity.replacement import Part, Patience
 from ops.errors import OpsError
 from ops.infrastructure import deploy
 from ops.lessons import lesson
-from ops.observability import status
+from ops.observability import queues, status
 from ops.settings import REPOSITORY
 from testbed.cloud import private_cloud, quiet, settings_of
 from testbed.system import deploy_all
@@ -132,7 +132,7 @@ def test_a_lesson_in_hand_is_ended_by_the_old_one_and_those_that_wait_are_not_lo
         assert lesson.transcript(aws, job_id).word_count > 0
     assert worker_of(aws, first).startswith(old), said
     assert any(worker_of(aws, job_id).startswith(new) for job_id in waiting), said
-    assert (status.read_queue(aws).backlog, status.read_queue(aws).dead) == (0, 0)
+    assert (queues.read_queue(aws).backlog, queues.read_queue(aws).dead) == (0, 0)
     appliance.wait_for(aws, "stopped", 60)
 
 

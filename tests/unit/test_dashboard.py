@@ -10,7 +10,7 @@ from cfnlint.decode import decode
 
 from ops.aws.metrics import Point, total
 from ops.observability.dashboard import evaluate, expand
-from ops.observability.status import since
+from ops.observability.machines import since
 from ops.settings import REPOSITORY
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from contracts.jobs import JobStatus
 from contracts.keys import AUDIO_PREFIX, audio_key
-from ops.observability.status import Queue
+from ops.observability.queues import Queue
 from tests.scenarios.chaos.stage import Letter, Row
 from tests.scenarios.chaos.storm_plan import OWNER, SENTENCES, SPEECH_ERROR_RATE, error_rate
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pymysql
 
 from contracts.jobs import EngineName, JobStatus
-from ops.observability.status import Queue, read_queue
+from ops.observability.queues import Queue, read_queue
 from testbed.cloud import MODELS, Bed, Say, open_bed
 from testbed.worker_process import WorkerProcess, worker_environment
 from whisper_processor import models

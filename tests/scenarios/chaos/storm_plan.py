@@ -15,7 +15,7 @@ import jiwer
 
 from contracts.jobs import JobStatus
 from contracts.keys import Owner, audio_key
-from ops.observability.status import Queue
+from ops.observability.queues import Queue
 from tests.scenarios.chaos.faults import WEATHER
 from tests.scenarios.chaos.planted import Act, words_of
 from tests.scenarios.chaos.stage import Letter, Row

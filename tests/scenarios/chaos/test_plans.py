@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.jobs import JobStatus
-from ops.observability.status import Queue
+from ops.observability.queues import Queue
 from tests.scenarios.chaos import audio_plan, hostile_plan, storm_plan
 from tests.scenarios.chaos.faults import WEATHER, count_kinds
 from tests.scenarios.chaos.planted import Act, Order, plant, read_order, words_of

@@ -1,0 +1,1 @@
+"""The doctor's checks, a module for each troubleshooting path of the manual."""
