@@ -17,19 +17,13 @@ import psutil
 from botocore.exceptions import EndpointConnectionError
 
 from contracts.hold import Hold
-from contracts.names import DATABASE_SECRET
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from testbed.waiting import PATIENCE
-from whisper_processor.aws.metrics import Metrics
-from whisper_processor.aws.queue import LessonQueue
-from whisper_processor.aws.storage import LessonStore
-from whisper_processor.database.jobs import JobStore, SecretCredentials
+from whisper_processor.composition import Clients, assemble
 from whisper_processor.engines.child import ChildTranscriber
 from whisper_processor.settings import Settings
 from whisper_processor.worker.drain import Drain
-from whisper_processor.worker.intake import Intake
-from whisper_processor.worker.loop import Worker
 from whisper_processor.worker.pulse import Pulse
 
 
@@ -146,39 +140,21 @@ class RunningWorker:
         self.name = name
         self.sqs, self.s3 = client("sqs"), client("s3")
         self.drain, self.pulse = Drain(), Pulse()
-        self.jobs = JobStore(
-            SecretCredentials(site.aws.secrets, DATABASE_SECRET),
-            name,
-            ca=settings.database_ca,
-            lease_seconds=settings.visibility_timeout_seconds,
-        )
-        queue = LessonQueue(self.sqs, site.queue_url, site.dlq_url, settings.visibility_timeout_seconds)
-        store = LessonStore(self.s3, site.bucket)
-        metrics = Metrics(client("cloudwatch"))
-        worker = Worker(
+        parts = assemble(
             settings,
-            intake=Intake(
-                queue,
-                store,
-                wait_seconds=settings.poll_wait_seconds,
-                max_file_bytes=settings.max_file_bytes,
-                work_dir=settings.work_dir,
-                on_error=lambda _error: None,
-            ),
-            jobs=self.jobs,
-            store=store,
-            transcriber=transcriber,
-            metrics=metrics,
+            Clients(self.sqs, self.s3, site.aws.secrets, client("cloudwatch")),
+            transcriber,
+            worker_id=name,
             drain=self.drain,
             pulse=self.pulse,
-            most_deliveries=queue.most_deliveries(),
             hold=hold,
         )
+        self.jobs = parts.services.jobs
         self.nothing_left: bool | None = None
 
         def run() -> None:
-            self.nothing_left = worker.run()
-            metrics.close()
+            self.nothing_left = parts.worker.run()
+            parts.services.metrics.close()
 
         self.thread = threading.Thread(target=run, name=name, daemon=True)
         self.thread.start()

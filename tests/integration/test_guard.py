@@ -16,7 +16,9 @@ from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
 from ops.infrastructure.migrate import migrate
 from ops.settings import OpsSettings
-from whisper_processor.database.jobs import Credentials, JobStore, Outcome, Result, SecretCredentials
+from whisper_processor.database.credentials import Credentials, SecretCredentials
+from whisper_processor.database.jobs import JobStore, Outcome, Result
+from whisper_processor.database.transactions import Database
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.messages import JobMessage
 
@@ -39,8 +41,8 @@ def make_store(aws: Connection, local_cloud: LocalCloud) -> Iterator[MakeStore]:
 
     def make(worker: str, lease_seconds: float = 0) -> JobStore:
         secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
-        ca = local_cloud.database.ca
-        made.append(JobStore(secrets, worker, ca=ca, lease_seconds=lease_seconds, patience_seconds=20))
+        database = Database(secrets, ca=local_cloud.database.ca, patience_seconds=20)
+        made.append(JobStore(database, worker, lease_seconds=lease_seconds))
         return made[-1]
 
     yield make
@@ -239,7 +241,8 @@ def test_a_database_that_stays_away_is_a_transient_error(
     aws: Connection, make_store: MakeStore, local_cloud: LocalCloud
 ) -> None:
     secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
-    store = JobStore(secrets, "a", ca=local_cloud.database.ca, lease_seconds=0, patience_seconds=1)
+    database = Database(secrets, ca=local_cloud.database.ca, patience_seconds=1)
+    store = JobStore(database, "a", lease_seconds=0)
     local_cloud.database.stop()
     try:
         with pytest.raises(TransientError, match="database"):
@@ -260,7 +263,7 @@ def test_the_connection_is_encrypted_and_the_server_known(
     strangers = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(strangers))
     secrets = SecretCredentials(aws.secrets, DATABASE_SECRET)
-    store = JobStore(secrets, "a", ca=strangers, lease_seconds=0, patience_seconds=0)
+    store = JobStore(Database(secrets, ca=strangers, patience_seconds=0), "a", lease_seconds=0)
     with pytest.raises(TransientError, match="CERTIFICATE_VERIFY_FAILED"):
         claim(store, "encrypted")
 

@@ -15,8 +15,15 @@ from contracts.hold import Hold
 from contracts.names import DRAIN_HOOK_SECONDS
 from local.machines.imds import Identity, MetadataServer
 from whisper_processor.aws.instance import Metadata
-from whisper_processor.worker.drain import Drain, drain_on_notices, drain_on_signals
-from whisper_processor.worker.loop import remaining_seconds
+from whisper_processor.errors import Drained
+from whisper_processor.worker.drain import (
+    Drain,
+    drain_on_notices,
+    drain_on_signals,
+    remaining_seconds,
+    until_deadline,
+)
+from whisper_processor.worker.pulse import Pulse
 
 
 @pytest.fixture
@@ -126,6 +133,19 @@ def test_a_second_request_buys_no_time() -> None:
 
 def test_everything_fits_while_nobody_asks() -> None:
     assert Drain().fits(1e9)
+
+
+def test_results_are_written_until_the_deadline_has_passed() -> None:
+    now = [0.0]
+    drain = Drain(clock=lambda: now[0])
+    tick = until_deadline(drain, Pulse())
+    tick()
+    drain.request(10)
+    now[0] = 9.0
+    tick()
+    now[0] = 11.0
+    with pytest.raises(Drained):
+        tick()
 
 
 def test_what_is_left_of_a_job_is_estimated_from_what_is_done() -> None:

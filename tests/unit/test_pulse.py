@@ -15,7 +15,7 @@ import pytest
 from contracts.heartbeat import parse_heartbeat
 from whisper_processor.aws.instance import Machine
 from whisper_processor.worker.drain import Drain
-from whisper_processor.worker.loop import Now, Worker, start_heartbeat
+from whisper_processor.worker.heartbeat import Now, start_heartbeat
 from whisper_processor.worker.pulse import Pulse
 
 
@@ -76,15 +76,13 @@ class Tags:
         self.told.set()
 
 
-class Busy:
-    """As much of a worker as its heartbeat looks at."""
-
-    now = Now("job 1/ü", 40)
+def busy() -> Now:
+    return Now("job 1/ü", 40)
 
 
 def test_the_heartbeat_names_the_job_in_characters_a_tag_can_hold() -> None:
     tags, drain = Tags(), Drain()
-    thread = start_heartbeat(cast(Worker, Busy()), Machine(cast("object", tags), "i-1"), Pulse(), drain, 60)  # type: ignore[arg-type]
+    thread = start_heartbeat(busy, Machine(cast("object", tags), "i-1"), Pulse(), drain, 60)  # type: ignore[arg-type]
     assert tags.told.wait(10)
     drain.request(0)
     thread.join(10)
@@ -106,7 +104,7 @@ def test_a_loop_that_hangs_is_not_vouched_for() -> None:
     pulse = Pulse(clock=lambda: now[0])
     now[0] = 1000.0
     tags, drain = Tags(), Drain()
-    thread = start_heartbeat(cast(Worker, Busy()), Machine(cast("object", tags), "i-1"), pulse, drain, 60)  # type: ignore[arg-type]
+    thread = start_heartbeat(busy, Machine(cast("object", tags), "i-1"), pulse, drain, 60)  # type: ignore[arg-type]
     assert not tags.told.wait(1.5)
     pulse.beat()
     assert tags.told.wait(10), "it comes back with the loop"

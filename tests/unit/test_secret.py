@@ -6,7 +6,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from whisper_processor.database.jobs import SecretCredentials
+from whisper_processor.database.credentials import SecretCredentials
 from whisper_processor.errors import TransientError
 
 

@@ -1,17 +1,17 @@
-"""The two kinds of error a job can meet, and the two ways a job leaves the worker unfinished."""
+"""The two kinds of error a job can meet, and the two ways an unfinished job leaves the worker."""
 
 
 class PermanentError(Exception):
-    """Trying again cannot help. The message is written for a teacher's support desk."""
+    """A retry cannot help. The text is written for the people who support teachers."""
 
 
 class TransientError(Exception):
-    """Trying again later may help: a service is away, or memory ran out."""
+    """A later retry may help: a service is unavailable, or memory ran out."""
 
 
 class LeaseLost(Exception):
-    """Another worker has taken the job over; its result counts, and its word on the message."""
+    """Another worker has taken the job over. The result, and the message, are that worker's."""
 
 
 class Drained(Exception):
-    """The worker must leave before the job can end; the message goes back to the queue."""
+    """The worker must leave before the job can finish. The message goes back to the queue."""

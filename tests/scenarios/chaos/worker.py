@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from tests.scenarios.chaos.planted import load_nothing, transcribe_planted
-from whisper_processor.__main__ import main
+from whisper_processor.composition import run
 from whisper_processor.engines.child import ChildTranscriber
 
 if __name__ == "__main__":
-    sys.exit(main(ChildTranscriber(run=transcribe_planted, load=load_nothing)))
+    sys.exit(run(ChildTranscriber(run=transcribe_planted, load=load_nothing)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from whisper_processor.engines.base import SAMPLE_RATE, Samples
 from whisper_processor.errors import PermanentError, TransientError
-from whisper_processor.worker.waiting import TICK_SECONDS, Tick
+from whisper_processor.waiting import TICK_SECONDS, Tick
 
 # A playlist or a concat file could make ffmpeg read other files or hosts: only self-contained files pass.
 _CONTAINERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,opus,w64,wav"

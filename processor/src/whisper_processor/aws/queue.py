@@ -1,4 +1,4 @@
-"""The lesson queue: receive, lease, release, delete."""
+"""The lesson queue: receive, extend the lease, give back, delete, move to the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CUT_BODY = 100_000
 
 @dataclass(frozen=True)
 class Delivery:
-    """One delivery of a message; another delivery of the same message has another receipt."""
+    """One delivery of a message. Each delivery of a message has its own receipt handle."""
 
     message_id: str
     receipt: str
@@ -59,7 +59,7 @@ class LessonQueue:
         return None
 
     def extend(self, delivery: Delivery, seconds: int) -> bool:
-        """Hold the message for `seconds` from now (0 gives it back); False when the lease had ended."""
+        """Keep the message invisible for `seconds` from now (0: give it back); False when the lease expired."""
         try:
             self._client.change_message_visibility(
                 QueueUrl=self._url, ReceiptHandle=delivery.receipt, VisibilityTimeout=seconds
@@ -73,19 +73,19 @@ class LessonQueue:
     def delete(self, delivery: Delivery) -> None:
         self._client.delete_message(QueueUrl=self._url, ReceiptHandle=delivery.receipt)
 
-    def bury(self, delivery: Delivery, reason: str) -> None:
-        """Move the message to the dead-letter queue. A crash between the two calls doubles it there only."""
+    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Move the message to the dead-letter queue. A crash between the two calls only duplicates it there."""
         try:
             self._send_dead(delivery, delivery.body, reason)
         except ClientError as error:
-            # The reason counts against SQS's limit for a message too, so the largest ones are cut.
+            # The reason counts towards SQS's size limit, so the largest bodies are cut.
             if _code(error) != "InvalidParameterValue" or len(delivery.body) <= _CUT_BODY:
                 raise
             self._send_dead(delivery, delivery.body[:_CUT_BODY], reason)
         self.delete(delivery)
 
     def most_deliveries(self) -> int | None:
-        """After so many deliveries SQS itself moves a message to a dead-letter queue; None when it never does."""
+        """The redrive policy's maxReceiveCount; None when SQS never moves a message to the dead-letter queue."""
         answer = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
         policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy", "{}"))
         return int(policy["maxReceiveCount"]) if "maxReceiveCount" in policy else None
@@ -102,7 +102,7 @@ class LessonQueue:
 
 
 class Lease:
-    """Keeps a delivery invisible for as long as the work takes; a thread extends it, however long that is."""
+    """Keeps a delivery in flight for as long as the work takes: a thread extends its visibility timeout."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Lease:
         self._on_error = on_error
         self._interval = queue.visibility_timeout / 3
         self._ended = threading.Event()
-        # With the caller's context, so that what the thread logs carries the job's id too.
+        # With the caller's context, so that the thread's log lines carry the job's id.
         beat = partial(contextvars.copy_context().run, self._beat)
         self._thread = threading.Thread(target=beat, name="lease", daemon=True)
         self._thread.start()
@@ -124,17 +124,17 @@ class Lease:
         while not self._ended.wait(self._interval):
             try:
                 if not self._queue.extend(self.delivery, self._queue.visibility_timeout):
-                    return  # whoever holds the message now is told by the job's row, not by SQS
-            except (BotoCoreError, ClientError) as error:  # the next beat tries again within the lease
+                    return  # the worker learns from the job's row, not from SQS, who has the job now
+            except (BotoCoreError, ClientError) as error:  # the next beat retries before the lease expires
                 self._on_error(error)
 
     def end(self) -> None:
-        """Stop extending; what happens to the message is the caller's next call."""
+        """Stop extending. The caller's next call decides about the message."""
         self._ended.set()
         self._thread.join()
 
-    def release(self, delay_seconds: int = 0) -> None:
-        """Stop extending and give the message back after `delay_seconds`."""
+    def give_back(self, delay_seconds: int = 0) -> None:
+        """Return the message to the queue, visible after `delay_seconds`."""
         self.end()
         self._queue.extend(self.delivery, delay_seconds)
 
@@ -142,16 +142,16 @@ class Lease:
         self.end()
         self._queue.delete(self.delivery)
 
-    def bury(self, reason: str) -> None:
+    def dead_letter(self, reason: str) -> None:
         self.end()
-        self._queue.bury(self.delivery, reason)
+        self._queue.dead_letter(self.delivery, reason)
 
 
 def _code(error: ClientError) -> str:
-    """The error's code without the service's prefix, which the JSON protocol adds."""
+    """The error's code without the prefix that SQS's JSON protocol adds."""
     return error.response["Error"]["Code"].rsplit(".", 1)[-1]
 
 
 def _attribute_text(text: str) -> str:
-    """SQS allows only the characters of XML 1.0 in an attribute."""
+    """SQS allows only XML 1.0 characters in an attribute."""
     return json.dumps(text)[1:-1][:1000] or "-"

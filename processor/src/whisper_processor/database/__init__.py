@@ -1,1 +1,1 @@
-"""The backend's tables, and the guard that writes each lesson exactly once."""
+"""The backend's tables, and the guard that writes each transcript exactly once."""

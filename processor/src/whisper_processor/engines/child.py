@@ -26,7 +26,7 @@ from contracts.jobs import EngineName
 from whisper_processor.engines import load_engine
 from whisper_processor.engines.base import Engine, Options, Transcription
 from whisper_processor.errors import PermanentError, TransientError
-from whisper_processor.worker.waiting import settle
+from whisper_processor.waiting import settle
 
 
 class Work(BaseModel):

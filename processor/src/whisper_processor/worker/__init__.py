@@ -1,1 +1,1 @@
-"""The worker: its loop, the course of one job, and what keeps them alive and lets them leave."""
+"""The worker: its loop, the course of one job, liveness, heartbeat and drain."""

@@ -1,4 +1,4 @@
-"""Leaving in time: a service stop, a Spot notice or the fleet asks the worker to end, and says by when."""
+"""Draining: a service stop, a Spot notice or the Auto Scaling group asks the worker to leave by a deadline."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import structlog
 
 from contracts.names import DRAIN_HOOK_SECONDS
 from whisper_processor.aws.instance import Metadata
+from whisper_processor.errors import Drained
+from whisper_processor.waiting import Tick
+from whisper_processor.worker.pulse import Pulse
 
-_GOODBYE_SECONDS = 10.0
-_SPOT_NOTICE_SECONDS = 120.0 - _GOODBYE_SECONDS
+_MARGIN_SECONDS = 10.0
+_SPOT_NOTICE_SECONDS = 120.0 - _MARGIN_SECONDS
 _NOTICE_CHECK_SECONDS = 5.0
 log = structlog.get_logger()
 
 
 class Drain:
-    """The wish that the worker leave, and the moment by which it must have."""
+    """Whether the worker must leave, and by when."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,7 +32,7 @@ class Drain:
         self._deadline = float("inf")
 
     def request(self, seconds: float) -> None:
-        """The earliest deadline holds: a second request does not buy time, and may leave less of it."""
+        """The earliest deadline counts: a second request never extends it, and may shorten it."""
         self._deadline = min(self._deadline, self._clock() + seconds)
         self._requested.set()
 
@@ -41,14 +44,30 @@ class Drain:
         return self._requested.wait(seconds)
 
     def fits(self, seconds: float) -> bool:
-        """Whether work of that length would end in time; always, while nobody asks the worker to leave."""
+        """Whether work of that length ends before the deadline; always true while there is no request."""
         return self._clock() + seconds <= self._deadline
 
 
+def remaining_seconds(elapsed: float, fraction: float) -> float:
+    """Estimate what is left of a job that did `fraction` in `elapsed` seconds; infinite while unknown."""
+    return elapsed * (1 - fraction) / fraction if fraction > 0 else float("inf")
+
+
+def until_deadline(drain: Drain, pulse: Pulse) -> Tick:
+    """A tick for writing results that are already computed: it raises Drained only after the deadline."""
+
+    def tick() -> None:
+        pulse.beat()
+        if not drain.fits(0):
+            raise Drained
+
+    return tick
+
+
 def drain_on_signals(drain: Drain, seconds: float) -> None:
-    """SIGTERM and Ctrl-C ask the worker to leave within `seconds`."""
-    # A signal handler may run while the main thread holds the event's own lock, and setting the event would
-    # then wait for itself. SimpleQueue.put is safe in a handler; a thread does the rest.
+    """Request a drain within `seconds` on SIGTERM and Ctrl-C."""
+    # A signal handler may run while the main thread holds the event's lock; setting the event there would
+    # deadlock. SimpleQueue.put is safe in a handler, and a thread does the rest.
     caught: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
@@ -70,10 +89,10 @@ def drain_on_notices(
     every: float = _NOTICE_CHECK_SECONDS,
     on_spot: Callable[[], None] = lambda: None,
 ) -> None:
-    """Ask the worker to leave before Spot takes the instance, which `on_spot` is told of, or its fleet ends it.
+    """Request a drain before Spot reclaims the instance (`on_spot` is called), or its group terminates it.
 
-    A rebalance recommendation needs no watch of its own: the fleet acts on it (CapacityRebalance), and ends the
-    instance when another has taken its place.
+    Rebalance recommendations need no watch: the group acts on them (CapacityRebalance), and terminates the
+    instance once its replacement runs.
     """
 
     def watch() -> None:
@@ -85,9 +104,9 @@ def drain_on_notices(
                 drain.request(_SPOT_NOTICE_SECONDS)
                 return
             if not retiring and metadata.retiring():
-                retiring = True  # and go on looking: Spot may leave less time
+                retiring = True  # and keep watching: a Spot notice may leave less time
                 log.info("fleet_notice", detail="the Auto Scaling group ends this instance")
-                drain.request(DRAIN_HOOK_SECONDS - _GOODBYE_SECONDS)
+                drain.request(DRAIN_HOOK_SECONDS - _MARGIN_SECONDS)
             time.sleep(every)
 
     threading.Thread(target=watch, name="notices", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Takes messages off the queue and fetches their files: the next one while the current one is transcribed."""
+"""Receives messages and downloads their files: the next one while the current one is transcribed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whisper_processor.aws.queue import Delivery, Lease, LessonQueue
 from whisper_processor.aws.storage import LessonStore
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.messages import JobMessage, parse_message
-from whisper_processor.worker.waiting import Tick, wait_for
+from whisper_processor.waiting import Tick, wait_for
 
 _UPLOAD = "upload"
 _RETRY_SECONDS = 1.0
@@ -26,12 +26,12 @@ _RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Assignment:
-    """A leased message with its file on disk, or the error that stands in their place."""
+    """A leased message and its file on disk, or the error that took their place."""
 
     lease: Lease
     folder: Path
     message: JobMessage | None
-    """None for a malformed message, and for S3's test event (then `error` is None too)."""
+    """None for a malformed message, and for S3's test event (whose `error` is None too)."""
     error: PermanentError | TransientError | None
 
     @property
@@ -47,7 +47,7 @@ class Assignment:
 
 
 class Intake:
-    """Used from one thread. All polling and downloading is done on a second one, one message at a time."""
+    """Use it from one thread. It polls and downloads on a second thread, one message at a time."""
 
     def __init__(
         self,
@@ -70,9 +70,9 @@ class Intake:
         self._prefetching = threading.Event()
 
     def take(self, tick: Tick) -> Assignment | None:
-        """The prefetched assignment, else one long poll's; None when the poll came back empty.
+        """The prefetched assignment, else that of one long poll; None when the poll was empty.
 
-        `tick` must not raise: what the poll brings would be lost.
+        `tick` must not raise: what the poll receives would be lost.
         """
         self._prefetching.clear()
         pending, self._pending = self._pending, None
@@ -81,19 +81,19 @@ class Intake:
         return wait_for(self._thread.submit(self._receive), tick)
 
     def prefetch(self) -> None:
-        """Start looking for the next assignment while the caller works on one."""
+        """Start to look for the next assignment while the caller works on the current one."""
         self._prefetching.set()
         self._pending = self._thread.submit(self._receive_until_told)
 
     def give_back(self) -> None:
-        """Return what was prefetched to the queue, at once or as soon as the poll under way ends."""
+        """Return what was prefetched to the queue, now or when the current poll ends."""
         self._prefetching.clear()
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.add_done_callback(self._return)
 
     def close(self) -> None:
-        """Give back what was prefetched. Waits out at most one long poll."""
+        """Give back what was prefetched. Waits for one long poll at most."""
         self.give_back()
         self._thread.shutdown()
 
@@ -101,8 +101,8 @@ class Intake:
         if (assignment := prefetched.result()) is None:
             return
         try:
-            assignment.lease.release()
-        except (BotoCoreError, ClientError) as error:  # its lease has ended and lapses by itself
+            assignment.lease.give_back()
+        except (BotoCoreError, ClientError) as error:  # the message comes back when its lease expires
             self._on_error(error)
         finally:
             assignment.discard()
@@ -118,7 +118,7 @@ class Intake:
         return None
 
     def _receive(self) -> Assignment | None:
-        # Before the message, so that a full disk is met while no lesson is in hand.
+        # First, so that a full disk is met before a message is received.
         folder = Path(tempfile.mkdtemp(prefix="lesson-", dir=self._work_dir))
         try:
             delivery = self._queue.receive(self._wait)
@@ -144,7 +144,7 @@ class Intake:
                     self._store.download(message.s3Key, folder / _UPLOAD, self._max_bytes)
             except (PermanentError, TransientError) as caught:
                 error = caught
-            except BaseException:  # a lease nobody holds would be extended for ever
+            except BaseException:  # otherwise the lease would be extended for ever
                 lease.end()
                 raise
         return Assignment(lease, folder, message, error)

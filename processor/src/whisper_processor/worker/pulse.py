@@ -1,6 +1,6 @@
-"""The sign of life of the worker's own loop, for systemd's watchdog and for the instance's heartbeat.
+"""The liveness of the worker's loop, for systemd's watchdog and for the instance's heartbeat.
 
-Both must come from the loop, not from a thread of their own: a thread goes on while the loop hangs.
+The loop itself must beat: a thread would go on beating while the loop hangs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Pulse:
         self._last = clock()
 
     def ready(self) -> None:
-        """The service is up: what waits for it may go on."""
+        """Tell systemd that the service is up."""
         self._watchdog.ready()
         self.beat()
 
     def beat(self) -> None:
-        """Called often from the loop; systemd is told as often as its timeout asks for."""
+        """Call it often from the loop. systemd is notified only as often as its timeout requires."""
         self._last = self._clock()
         self._watchdog.ping()
 
@@ -34,5 +34,5 @@ class Pulse:
 
     @property
     def silent_seconds(self) -> float:
-        """How long the loop has not come by."""
+        """How long ago the loop last called `beat`."""
         return self._clock() - self._last
