@@ -20,25 +20,24 @@ from whisper_processor.update.plan import (
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHAS = {name: f"{number:064x}"[::-1] for number, name in enumerate("abcdef", 1)}
-NAMES = {letter: release_name("1.0", sha) for letter, sha in SHAS.items()}
-letters = st.sampled_from("abcdef")
+NAMES = {key: release_name("1.0", sha) for key, sha in SHAS.items()}
 names = st.sampled_from(sorted(NAMES.values()))
 runtimes_of = st.sampled_from("uvwxyz")
 
 
-def wish(letter: str, at: datetime = NOW) -> Wanted:
+def request(key: str, at: datetime = NOW) -> Wanted:
     release = Release(
-        name=NAMES[letter],
+        name=NAMES[key],
         version="1.0",
-        archive=StoredFile(key="scripts/x", sha256=SHAS[letter]),
+        archive=StoredFile(key="scripts/x", sha256=SHAS[key]),
         wheelhouse=StoredFile(key="scripts/y", sha256="0" * 64),
     )
     return Wanted(release=release, set_by="anna", set_at=at)
 
 
 def disk(current: str | None, proven: str | None, previous: str | None = None, complete: str = "ab") -> Disk:
-    def name(letter: str | None) -> str | None:
-        return NAMES[letter] if letter else None
+    def name(key: str | None) -> str | None:
+        return NAMES[key] if key else None
 
     return Disk(frozenset(NAMES[c] for c in complete), name(current), name(proven), name(previous))
 
@@ -50,31 +49,31 @@ def disks(draw: st.DrawFn) -> Disk:
 
 
 def test_the_release_that_runs_is_left_alone() -> None:
-    assert next_step(disk("a", "a"), wish("a"), None)[0] is Step.NOTHING
+    assert next_step(disk("a", "a"), request("a"), None)[0] is Step.NOTHING
 
 
-def test_without_a_wish_nothing_is_done() -> None:
+def test_without_a_request_nothing_is_done() -> None:
     assert next_step(disk("a", "a"), None, None)[0] is Step.NOTHING
 
 
 def test_another_release_is_installed() -> None:
-    step, reason = next_step(disk("a", "a"), wish("b"), None)
+    step, reason = next_step(disk("a", "a"), request("b"), None)
     assert step is Step.INSTALL
     assert "anna" in reason
 
 
-def test_a_wish_that_failed_is_not_tried_at_every_boot() -> None:
+def test_a_request_that_failed_is_not_tried_at_every_boot() -> None:
     failure = Failure(NAMES["b"], NOW)
-    assert next_step(disk("a", "a"), wish("b"), failure)[0] is Step.SKIP
+    assert next_step(disk("a", "a"), request("b"), failure)[0] is Step.SKIP
 
 
-def test_the_same_wish_uttered_again_is_tried_again() -> None:
+def test_the_same_request_made_again_is_tried_again() -> None:
     failure = Failure(NAMES["b"], NOW)
-    assert next_step(disk("a", "a"), wish("b", NOW + timedelta(seconds=1)), failure)[0] is Step.INSTALL
+    assert next_step(disk("a", "a"), request("b", NOW + timedelta(seconds=1)), failure)[0] is Step.INSTALL
 
 
-def test_another_wish_than_the_failed_one_is_tried() -> None:
-    assert next_step(disk("a", "a"), wish("c"), Failure(NAMES["b"], NOW))[0] is Step.INSTALL
+def test_another_request_than_the_failed_one_is_tried() -> None:
+    assert next_step(disk("a", "a"), request("c"), Failure(NAMES["b"], NOW))[0] is Step.INSTALL
 
 
 def test_a_flip_that_was_cut_off_goes_back_to_what_passed_its_check() -> None:
@@ -98,11 +97,11 @@ def test_what_is_gone_back_to_is_always_complete(found: Disk) -> None:
 @given(
     disks(), st.none() | st.sampled_from("abcdef"), st.none() | st.tuples(st.sampled_from("abcdef"), st.booleans())
 )
-def test_only_a_wish_for_another_release_leads_to_an_installation(
+def test_only_a_request_for_another_release_leads_to_an_installation(
     found: Disk, wanted: str | None, failed: tuple[str, bool] | None
 ) -> None:
     failure = Failure(NAMES[failed[0]], NOW if failed[1] else NOW - timedelta(days=1)) if failed else None
-    step, reason = next_step(found, wish(wanted) if wanted else None, failure)
+    step, reason = next_step(found, request(wanted) if wanted else None, failure)
     assert reason
     if step is Step.INSTALL:
         assert wanted is not None

@@ -70,8 +70,8 @@ class Appliance:
 
     home: Path
     power: Power = field(default_factory=Power)
-    wish: Wanted | None = None
-    wish_error: Exception | None = None
+    request: Wanted | None = None
+    wanted_error: Exception | None = None
     fetch_error: Exception | None = None
     install_error: Exception | None = None
     worker: str | None = None
@@ -86,9 +86,9 @@ class Appliance:
 
     def wanted(self) -> Wanted | None:
         self.power.step()
-        if self.wish_error:
-            raise self.wish_error
-        return self.wish
+        if self.wanted_error:
+            raise self.wanted_error
+        return self.request
 
     def fetch(self, file: StoredFile, target: Path) -> None:
         self.power.step()
@@ -134,7 +134,7 @@ class Appliance:
     def updater(self, *, at_boot: bool) -> Updater:
         return Updater(
             store=self.store,
-            wishes=self,
+            source=self,
             roles=self,
             unit=self,
             memory=Memory(self.home),
@@ -160,7 +160,7 @@ def make_release(home: Path, name: str) -> None:
     (folder / MARKER).touch()
 
 
-def wish_for(release: Release, second: int = 0) -> Wanted:
+def request_for(release: Release, second: int = 0) -> Wanted:
     return Wanted(release=release, set_by="anna", set_at=datetime(2026, 3, 1, 12, 0, second, tzinfo=UTC))
 
 
@@ -179,7 +179,7 @@ def new_appliance(home: Path) -> Appliance:
 
 @pytest.mark.parametrize("at_boot", [True, False])
 def test_the_wanted_release_is_installed(appliance: Appliance, at_boot: bool) -> None:
-    appliance.wish = wish_for(NEW)
+    appliance.request = request_for(NEW)
     appliance.worker = None if at_boot else OLD.name
     report = appliance.updater(at_boot=at_boot).update()
     assert report.result is UpdateResult.INSTALLED
@@ -190,20 +190,20 @@ def test_the_wanted_release_is_installed(appliance: Appliance, at_boot: bool) ->
 
 
 def test_a_missing_runtime_is_fetched(appliance: Appliance) -> None:
-    appliance.wish = wish_for(NEW)
+    appliance.request = request_for(NEW)
     (appliance.home / "runtimes" / RUNTIME / MARKER).unlink()
     appliance.updater(at_boot=True).update()
     assert NEW.wheelhouse.key in appliance.fetched
 
 
 def test_the_release_that_runs_is_left_alone(appliance: Appliance) -> None:
-    appliance.wish = wish_for(OLD)
+    appliance.request = request_for(OLD)
     assert appliance.updater(at_boot=False).update().result is UpdateResult.UNCHANGED
     assert (appliance.fetched, appliance.worker) == ([], OLD.name)
 
 
 def test_a_worker_that_was_stopped_by_hand_stays_stopped(appliance: Appliance) -> None:
-    appliance.wish, appliance.worker = wish_for(NEW), None
+    appliance.request, appliance.worker = request_for(NEW), None
     assert appliance.updater(at_boot=False).update().result is UpdateResult.INSTALLED
     assert appliance.worker is None
 
@@ -212,7 +212,7 @@ def test_a_worker_that_was_stopped_by_hand_stays_stopped(appliance: Appliance) -
 def test_a_broken_release_is_rolled_back_and_not_tried_at_the_next_boot(
     appliance: Appliance, at_boot: bool
 ) -> None:
-    appliance.wish = wish_for(BROKEN)
+    appliance.request = request_for(BROKEN)
     appliance.worker = None if at_boot else OLD.name
     report = appliance.updater(at_boot=at_boot).update()
     assert report.result is UpdateResult.FAILED
@@ -220,12 +220,12 @@ def test_a_broken_release_is_rolled_back_and_not_tried_at_the_next_boot(
     assert appliance.links() == (OLD.name, OLD.name, None)
     assert appliance.worker == (None if at_boot else OLD.name)
     assert appliance.updater(at_boot=True).update().result is UpdateResult.SKIPPED
-    appliance.wish = wish_for(BROKEN, second=1)
-    assert appliance.updater(at_boot=True).update().result is UpdateResult.FAILED, "wished for once more"
+    appliance.request = request_for(BROKEN, second=1)
+    assert appliance.updater(at_boot=True).update().result is UpdateResult.FAILED, "requested once more"
 
 
 def test_a_worker_that_does_not_come_up_is_rolled_back(appliance: Appliance) -> None:
-    appliance.wish, appliance.cannot_start = wish_for(NEW), frozenset({NEW.name})
+    appliance.request, appliance.cannot_start = request_for(NEW), frozenset({NEW.name})
     assert appliance.updater(at_boot=False).update().result is UpdateResult.FAILED
     assert (appliance.links()[0], appliance.worker) == (OLD.name, OLD.name)
 
@@ -233,8 +233,8 @@ def test_a_worker_that_does_not_come_up_is_rolled_back(appliance: Appliance) -> 
 @pytest.mark.parametrize(
     ("fault", "result", "remembered"),
     [
-        ({"wish_error": Unreachable("no network")}, UpdateResult.UNREACHABLE, False),
-        ({"wish_error": Refused("no JSON")}, UpdateResult.REFUSED, False),
+        ({"wanted_error": Unreachable("no network")}, UpdateResult.UNREACHABLE, False),
+        ({"wanted_error": Refused("no JSON")}, UpdateResult.REFUSED, False),
         ({"fetch_error": Unreachable("S3 is away")}, UpdateResult.UNREACHABLE, False),
         ({"fetch_error": Refused("has sha256 1, not 2")}, UpdateResult.REFUSED, True),
         ({"install_error": InstallFailed("its roles failed")}, UpdateResult.FAILED, True),
@@ -244,7 +244,7 @@ def test_a_worker_that_does_not_come_up_is_rolled_back(appliance: Appliance) -> 
 def test_whatever_goes_wrong_before_the_flip_the_worker_is_not_disturbed(
     appliance: Appliance, fault: dict[str, Exception], result: UpdateResult, remembered: bool
 ) -> None:
-    appliance.wish = wish_for(NEW)
+    appliance.request = request_for(NEW)
     for name, error in fault.items():
         setattr(appliance, name, error)
     report = appliance.updater(at_boot=False).update()
@@ -263,14 +263,14 @@ def test_the_power_may_go_at_any_step(tmp_path: Path, release: Release, at_boot:
         home = tmp_path / str(cut_at)
         home.mkdir()
         appliance = new_appliance(home)
-        appliance.wish, appliance.worker = wish_for(release), None if at_boot else OLD.name
+        appliance.request, appliance.worker = request_for(release), None if at_boot else OLD.name
         appliance.power.cut_at = cut_at
         try:
             appliance.updater(at_boot=at_boot).update()
             ended = True
         except PowerCut:
             pass
-        after_boot = Appliance(home, wish=wish_for(release))
+        after_boot = Appliance(home, request=request_for(release))
         after_boot.updater(at_boot=True).update()
         current, proven, _ = after_boot.links()
         assert current == proven == (NEW.name if release is NEW else OLD.name), f"cut at step {cut_at}"
@@ -285,12 +285,12 @@ def test_after_a_power_cut_the_worker_has_a_release_even_without_a_network(tmp_p
         home = tmp_path / str(cut_at)
         home.mkdir()
         appliance = new_appliance(home)
-        appliance.wish, appliance.power.cut_at = wish_for(BROKEN), cut_at
+        appliance.request, appliance.power.cut_at = request_for(BROKEN), cut_at
         try:
             appliance.updater(at_boot=False).update()
         except PowerCut:
             cuts += 1
-        after_boot = Appliance(home, wish_error=Unreachable("no network"))
+        after_boot = Appliance(home, wanted_error=Unreachable("no network"))
         after_boot.updater(at_boot=True).update()
         assert after_boot.links()[:2] == (OLD.name, OLD.name), f"cut at step {cut_at}"
     assert cuts > 10
@@ -302,7 +302,7 @@ def test_old_releases_and_their_runtimes_go_but_never_those_in_use(appliance: Ap
     lonely = appliance.home / "runtimes" / "111111111111"
     lonely.mkdir()
     (appliance.home / "releases" / "half-made").mkdir()
-    appliance.wish = wish_for(NEW)
+    appliance.request = request_for(NEW)
     appliance.updater(at_boot=True).update()
     left = {path.name for path in (appliance.home / "releases").iterdir()}
     assert {OLD.name, NEW.name} <= left

@@ -1,4 +1,4 @@
-"""Releases: what the pointer, a release's manifest and an update's report say. They travel as JSON."""
+"""Releases: the pointer, a release's manifest and an update's report. Each is stored or sent as JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ReleaseName = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+]{0,39}-[0-9a-f]{12}$")]
-"""`<version>-<first twelve digits of the archive's sha256>`."""
+"""`<version>-<first twelve hex digits of the archive's sha256>`."""
 
 
 class StoredFile(BaseModel):
-    """An object of the bucket, and the only bytes it may have."""
+    """An object in the bucket, and the sha256 it must have."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,7 +23,7 @@ class StoredFile(BaseModel):
 
 
 class Release(BaseModel):
-    """What can be installed on an appliance: an archive, and the packages it stands on."""
+    """What can be installed on an appliance: an archive, and the wheelhouse it depends on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +55,7 @@ class ReleaseManifest(BaseModel):
 
 
 class Wanted(BaseModel):
-    """The pointer: which release every appliance should run, and who wished so."""
+    """The pointer: which release every appliance should run, and who asked for it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,25 +63,25 @@ class Wanted(BaseModel):
     set_by: str
     set_at: datetime
     previous: ReleaseName | None = None
-    """What was wanted before; a rollback without a name goes there."""
+    """What was wanted before; a rollback without a name returns to it."""
 
 
 class UpdateResult(StrEnum):
     INSTALLED = "installed"
     UNCHANGED = "unchanged"
-    """The wanted release runs already, or none is wanted."""
+    """The wanted release already runs, or none is wanted."""
     SKIPPED = "skipped"
-    """This very wish failed on this machine before; another deploy tries again."""
+    """This same request failed on this machine before; another deploy tries it again."""
     UNREACHABLE = "unreachable"
-    """Parameter Store or the bucket did not answer; the machine goes on with what it has."""
+    """Parameter Store or the bucket did not respond; the machine keeps the release it has."""
     REFUSED = "refused"
     """The bytes in the bucket are not those the pointer names."""
     FAILED = "failed"
-    """It could not be installed or did not pass its check; the release before it runs."""
+    """It could not be installed or failed its check; the release before it runs."""
 
 
 class UpdateReport(BaseModel):
-    """How an update on an appliance ended: a line in its log, and the answer to the operator."""
+    """How an update on an appliance ended: a line in its log, and the reply to the operator."""
 
     model_config = ConfigDict(frozen=True)
 

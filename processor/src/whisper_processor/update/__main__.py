@@ -1,4 +1,4 @@
-"""`python -m whisper_processor.update boot|now|restart`, as root: by the unit at boot, by the operator's verbs."""
+"""`python -m whisper_processor.update boot|now|restart`, as root: from the unit at boot, or by an operator."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from whisper_processor.releases import UpdateReport, UpdateResult
 from whisper_processor.telemetry import configure_logging
 from whisper_processor.update.memory import Memory
 from whisper_processor.update.roles import Installer
-from whisper_processor.update.source import Source
+from whisper_processor.update.source import AwsReleaseSource
 from whisper_processor.update.store import ReleaseStore
 from whisper_processor.update.unit import SystemdUnit
 from whisper_processor.update.updater import Updater
 
-# At boot the worker waits for this: without a network it must be over in seconds.
+# At boot the worker waits for the update: without a network it must end within seconds.
 _QUICK = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=3, read_timeout=10)
 _PATIENT = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=30)
 _LOCK_SECONDS = 900.0
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 class UpdateSettings(BaseSettings):
-    """From the unit's environment; the role's defaults say what they mean."""
+    """From the unit's environment; the role's defaults explain each one."""
 
     model_config = SettingsConfigDict(env_prefix="UPDATE_", frozen=True)
 
@@ -66,14 +66,14 @@ def main(mode: str, report_to: Path | None) -> int:
     def say(stage: str, detail: str) -> None:
         log.info(f"update_{stage}", detail=detail)
         if mode == "boot" and machine is not None and stage in {"fetch", "install", "check"}:
-            # A long installation is no silent worker: the autoscaler would reboot the machine in the midst of it.
+            # Without heartbeats the autoscaler would reboot the machine during a long installation.
             with suppress(BotoCoreError, ClientError):
                 machine.heartbeat(None, 0)
 
     with _alone(settings.state / "lock"):
         updater = Updater(
             store=ReleaseStore(settings.home),
-            wishes=Source(session.client("ssm", config=_QUICK), session.client("s3", config=_PATIENT)),
+            source=AwsReleaseSource(session.client("ssm", config=_QUICK), session.client("s3", config=_PATIENT)),
             roles=Installer(settings.ansible),
             unit=SystemdUnit(settings.unit, settings.stop_seconds, settings.check_seconds),
             memory=memory,
@@ -92,7 +92,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Boot and operator, or two operators, do not update at once. The kernel lets go of it whatever happens."""
+    """Keep the boot and operators from updating at the same time. The kernel frees the lock however this ends."""
     with path.open("w") as lock:
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:

@@ -1,4 +1,4 @@
-"""What the updater remembers between boots: the last wish that failed, and its last report, for people."""
+"""What the updater remembers between boots: the last request that failed, and its last report, for people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Memory:
         try:
             return _FAILURE.validate_json((self.folder / "failure.json").read_bytes())
         except (OSError, ValidationError):
-            return None  # then the wish is tried once more
+            return None  # then the request is tried once more
 
     def remember(self, failure: Failure) -> None:
         write_durably(self.folder / "failure.json", _FAILURE.dump_json(failure).decode())
@@ -32,7 +32,7 @@ class Memory:
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Old or new, never half, whenever the power fails."""
+    """Replace the file atomically: a power failure leaves the old text or the new one."""
     unfinished = path.with_suffix(".new")
     with unfinished.open("w") as file:
         file.write(text)

@@ -1,4 +1,4 @@
-"""What to do about releases: pure decisions, apart from the machine they are carried out on."""
+"""What to do about releases: pure decisions, apart from the machine that they are applied to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from whisper_processor.releases import Wanted
 
 @dataclass(frozen=True)
 class Disk:
-    """The releases on a machine by name. A link that is not there, or leads nowhere, is None."""
+    """The releases on a machine by name. A link that is missing or broken is None."""
 
     complete: frozenset[str]
     current: str | None
@@ -25,7 +25,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Failure:
-    """A wish that this machine could not fulfil."""
+    """A request (a release wanted since a moment) that failed on this machine."""
 
     release: str
     asked_at: datetime
@@ -38,16 +38,16 @@ class Step(StrEnum):
 
 
 def sound_release(disk: Disk) -> str | None:
-    """The release that `current` and `proven` must both name; None when there is none at all.
+    """The release that `current` and `proven` must both name; None when there is none.
 
-    An update that was cut off leaves `current` at a release that never passed its check: it is not trusted.
+    An interrupted update leaves `current` at a release that never passed its check, which is not trusted.
     """
     names = (disk.proven, disk.previous, disk.current)
     return next((name for name in names if name in disk.complete), None)
 
 
 def next_step(disk: Disk, wanted: Wanted | None, failure: Failure | None) -> tuple[Step, str]:
-    """The step, and its reason. A wish that failed here is tried again only when it is uttered again."""
+    """The step, and its reason. A request that failed here is tried again only when it is made again."""
     if wanted is None:
         return Step.NOTHING, "no release is wanted"
     name = wanted.release.name
@@ -59,7 +59,7 @@ def next_step(disk: Disk, wanted: Wanted | None, failure: Failure | None) -> tup
 
 
 def releases_to_prune(newest_first: Sequence[str], disk: Disk, wanted: str | None, kept: int) -> list[str]:
-    """Which of the folders go: all but those in use or wanted, and the `kept` newest complete ones beside them."""
+    """Which folders to remove: all but those in use or wanted, and the `kept` newest complete ones."""
     used = {disk.current, disk.proven, disk.previous, wanted}
     spare = [name for name in newest_first if name not in used]
     stay = [name for name in spare if name in disk.complete][:kept]
@@ -67,5 +67,5 @@ def releases_to_prune(newest_first: Sequence[str], disk: Disk, wanted: str | Non
 
 
 def runtimes_to_prune(runtimes: Collection[str], referred: Mapping[str, str | None]) -> list[str]:
-    """Which runtimes go: those that none of the remaining releases stands on. `referred`: release to runtime."""
+    """Which runtimes to remove: those that no remaining release uses. `referred` maps release to runtime."""
     return sorted(set(runtimes) - {runtime for runtime in referred.values() if runtime})

@@ -1,4 +1,4 @@
-"""Install a release with the roles it brings: the very ones that bake an image."""
+"""Install a release with the Ansible roles it contains, the same ones that bake an image."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class InstallFailed(Exception):
-    """The roles did not go through; the message names the task that failed."""
+    """The roles failed; the message names the task."""
 
 
 @dataclass(frozen=True)
 class Installer:
     ansible: Path
-    """The environment with Ansible."""
+    """The virtual environment with Ansible."""
 
     def install(self, release: Release, archive: Path, wheelhouse: Path, scratch: Path) -> None:
-        """Make the release, complete, beside what is there; no link changes. `wheelhouse` is read only where its
-        runtime is missing. Raises InstallFailed."""
+        """Install the release beside the others; no link changes. `wheelhouse` is read only when its runtime is
+        missing. Raises InstallFailed."""
         unpacked = scratch / "release"
         manifest = unpack(archive, unpacked)
         if manifest.version != release.version or manifest.wheelhouse_sha256 != release.wheelhouse.sha256:
@@ -57,7 +57,7 @@ class Installer:
             "ANSIBLE_LOCAL_TEMP": str(scratch / "ansible"),
             "ANSIBLE_REMOTE_TEMP": str(scratch / "ansible"),
             "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_PIPELINING": "True",  # modules go through a pipe, not through files: half the time
+            "ANSIBLE_PIPELINING": "True",  # modules go through a pipe instead of files, in half the time
         }
         try:
             ended = subprocess.run(
@@ -80,7 +80,7 @@ class Installer:
 
 
 def unpack(archive: Path, target: Path) -> ReleaseManifest:
-    """Raises InstallFailed for anything but plain files inside, and without a manifest."""
+    """Raises InstallFailed for anything but plain files inside the archive, and for a missing manifest."""
     try:
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
@@ -88,7 +88,7 @@ def unpack(archive: Path, target: Path) -> ReleaseManifest:
                 parts = Path(member.name).parts
                 if not member.isreg() or member.name.startswith("/") or ".." in parts:
                     raise InstallFailed(f"the archive holds {member.name!r}, which is no plain file inside it")
-            tar.extractall(target, members)  # noqa: S202 - each one was looked at
+            tar.extractall(target, members)  # noqa: S202 - each was checked above
         return ReleaseManifest.model_validate_json((target / "release.json").read_text())
     except (tarfile.TarError, OSError) as error:
         raise InstallFailed(f"the archive cannot be unpacked: {error}") from error
@@ -97,7 +97,7 @@ def unpack(archive: Path, target: Path) -> ReleaseManifest:
 
 
 def failed_task(stdout: str, stderr: str) -> str:
-    """Which task failed and what it said, on one line."""
+    """Which task failed, and its message, on one line."""
     task, told = "", ""
     lines = stdout.splitlines()
     for number, line in enumerate(lines):

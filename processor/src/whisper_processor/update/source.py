@@ -1,4 +1,4 @@
-"""Where releases come from: the pointer in Parameter Store, and the bucket. Only what it names is taken."""
+"""Where releases come from: the pointer in Parameter Store, and the bucket. Nothing but what it names is used."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _UNAVAILABLE = (BotoCoreError, ClientError, Boto3Error, OSError)
 
 
 class Unreachable(Exception):
-    """AWS did not answer, or what it has is not there; another time it may be."""
+    """AWS did not respond, or an object is missing; a later attempt may succeed."""
 
 
 class Refused(Exception):
-    """What is there is not what was named."""
+    """The pointer is malformed, or the bytes are not those it names."""
 
 
-class Source:
+class AwsReleaseSource:
     def __init__(self, parameters: SSMClient, objects: S3Client) -> None:
         self._parameters = parameters
         self._objects = objects
 
     def wanted(self) -> Wanted | None:
-        """The pointer; None when there is none. Raises Unreachable, and Refused for one that cannot be read."""
+        """The pointer; None when there is none. Raises Unreachable, and Refused for a malformed one."""
         text = self._parameter(WANTED_PARAMETER)
         if text is None:
             return None
@@ -47,7 +47,7 @@ class Source:
             raise Refused(f"{WANTED_PARAMETER} cannot be read: {where}: {problem['msg']}") from error
 
     def fetch(self, file: StoredFile, target: Path) -> None:
-        """Download, and keep it only with the right bytes. Raises Unreachable, Refused."""
+        """Download the file and keep it only if its sha256 is right. Raises Unreachable, Refused."""
         bucket = os.environ.get("BUCKET") or self._parameter(f"{PARAMETER_PREFIX}/BUCKET")
         if not bucket:
             raise Unreachable("no parameter says which bucket")

@@ -1,6 +1,6 @@
-"""The releases on the machine's disk. Power may fail between any two steps: what counts is written in one step.
+"""The releases on the machine's disk. Power may fail between any two steps, so each change that counts is atomic.
 
-A release counts when its marker is there, which its role writes last, and a link is renamed over the old one.
+A release counts once its marker exists, which its role writes last; a link is replaced by a rename.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ReleaseStore:
         return Disk(complete, self._target("current"), self._target("proven"), self._target("previous"))
 
     def point(self, link: str, release: str) -> None:
-        """Let `current`, `proven` or `previous` name the release, on the disk when this returns."""
+        """Make the link `current`, `proven` or `previous` name the release, durably."""
         target = self.releases / release
         unfinished = self.home / f".{link}.new"
         unfinished.unlink(missing_ok=True)
@@ -37,7 +37,7 @@ class ReleaseStore:
         return (self.runtimes / sha256[:12] / MARKER).exists()
 
     def prune(self, wanted: str | None, kept: int) -> list[str]:
-        """Remove what nothing needs; returns its names. What is in use or wanted stays, see `plan`."""
+        """Remove what is not needed (see `plan`); returns the names."""
         newest_first = sorted(
             self._folders(self.releases), key=lambda name: (self.releases / name).stat().st_mtime, reverse=True
         )
@@ -74,7 +74,7 @@ class ReleaseStore:
 
 
 def _remove(folder: Path) -> None:
-    """The marker first: a removal that is cut off leaves nothing that looks complete."""
+    """Remove the marker first: an interrupted removal leaves nothing that looks complete."""
     (folder / MARKER).unlink(missing_ok=True)
     _sync_folder(folder)
     shutil.rmtree(folder)

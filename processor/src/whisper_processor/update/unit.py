@@ -1,4 +1,4 @@
-"""The worker's unit and its check, through systemctl."""
+"""The worker's unit and its check, driven through systemctl."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _MARGIN_SECONDS = 30.0
 
 
 class CheckFailed(Exception):
-    """The release does not do its work; the message says what it said last."""
+    """The release does not work; the message is its last line of log."""
 
 
 class Unit(Protocol):
     def reload(self) -> None:
-        """Read the units anew: they lie in the release, which has changed."""
+        """Make systemd read the units again: they lie in the release, which has changed."""
 
     def should_run(self) -> bool:
-        """Whether it runs, or would if it had not crashed; not when somebody stopped it."""
+        """Whether it runs, or would if it had not crashed; False when somebody stopped it."""
 
     def stop(self) -> None:
-        """Ask the worker to finish or give back its lesson; returns when it has left."""
+        """Drain the worker; returns when it has exited."""
 
     def start(self) -> None: ...
 
     def check(self) -> None:
-        """Let the current release transcribe the sample in the worker's sandbox. Raises CheckFailed."""
+        """Run the current release's check, in the worker's sandbox. Raises CheckFailed."""
 
     def wait_until_it_polls(self) -> None:
-        """Raises CheckFailed when the worker that was started crashes, or does not come up."""
+        """Raises CheckFailed when the started worker crashes, or does not come up."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SystemdUnit:
             if state == "failed" or self._show("NRestarts") not in {"0", ""}:
                 raise CheckFailed(f"the worker crashed at its start: {_last_words(self.name)}")
             if state == "inactive" and self._show("Result") == "success" and steady_since is not None:
-                return  # it polled, found nothing to do, and left
+                return  # it polled, found nothing to do, and exited
             if state == "active" and told:
                 steady_since = steady_since or time.monotonic()
                 if time.monotonic() - steady_since >= _STAYS_SECONDS:
@@ -98,5 +98,5 @@ def _last_words(unit: str) -> str:
     return lines[-1][:600] if lines else "it said nothing"
 
 
-# What systemd itself says of a unit stands behind what the unit said.
+# systemd logs lines of its own after the unit's last one.
 _SYSTEMDS_OWN = re.compile(r"\S+\.service: |(Start|Stopp|Finish|Failed to start|Consumed)\w* ")

@@ -1,5 +1,5 @@
-"""One update, step by step. The order is what makes it safe: nothing is named before it is complete, the worker is
-asked to leave only when all else is done, and a release that fails its check has never taken a lesson."""
+"""One update, step by step. The order makes it safe: no link names a release before the release is complete, the
+worker is drained only when everything else is done, and a release that fails its check never takes a lesson."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from whisper_processor.update.store import ReleaseStore
 from whisper_processor.update.unit import CheckFailed, Unit
 
 Say = Callable[[str, str], None]
-"""Told each stage (a word) and its detail."""
+"""Called with each stage (one word) and its detail."""
 _FREE_BYTES = 200 * 1024**2
 
 
-class Wishes(Protocol):
+class ReleaseSource(Protocol):
+    """Where the updater learns which release is wanted, and where it downloads it from."""
+
     def wanted(self) -> Wanted | None: ...
 
     def fetch(self, file: StoredFile, target: Path) -> None: ...
@@ -38,26 +40,26 @@ class Roles(Protocol):
 @dataclass(frozen=True)
 class Updater:
     store: ReleaseStore
-    wishes: Wishes
+    source: ReleaseSource
     roles: Roles
     unit: Unit
     memory: Memory
     kept: int
     say: Say
     at_boot: bool
-    """The worker has not started yet, and systemd starts it afterwards; else it is stopped and started here."""
+    """systemd starts the worker after the update. Otherwise the updater stops and starts the worker itself."""
 
     def update(self) -> UpdateReport:
-        """Go back from an interrupted update, then bring the machine to the wanted release.
+        """Roll back an interrupted update, then bring the machine to the wanted release.
 
-        Does not raise for what AWS, the bucket or a release does wrong: the machine then runs what it ran before,
-        and the report says why.
+        Does not raise for errors of AWS, the bucket or the release: the machine goes on with the release it ran
+        before, and the report says why.
         """
         started = time.monotonic()
         self._heal()
         wanted: Wanted | None = None
         try:
-            wanted = self.wishes.wanted()
+            wanted = self.source.wanted()
             result, reason = self._bring_to(wanted)
         except Unreachable as error:
             result, reason = UpdateResult.UNREACHABLE, str(error)
@@ -81,7 +83,7 @@ class Updater:
         )
 
     def restart(self) -> UpdateReport:
-        """Let the worker read its settings anew, after a check of the release with them."""
+        """Restart the worker so that it reads its settings again, after a check of the release with them."""
         started = time.monotonic()
         self._heal()
         result, reason = UpdateResult.INSTALLED, "the worker runs with the settings of Parameter Store"
@@ -131,15 +133,15 @@ class Updater:
         if release.name in self.store.disk().complete:
             self.say("present", f"{release.name} is on the disk")
             return
-        self.store.prune(release.name, self.kept)  # room first
+        self.store.prune(release.name, self.kept)  # make room first
         with tempfile.TemporaryDirectory(dir=self.memory.folder, prefix="update-") as folder:
             scratch = Path(folder)
             archive, wheelhouse = scratch / "release.tar", scratch / "wheelhouse.tar"
             self.say("fetch", release.archive.key)
-            self.wishes.fetch(release.archive, archive)
+            self.source.fetch(release.archive, archive)
             if not self.store.has_runtime(release.wheelhouse.sha256):
                 self.say("fetch", release.wheelhouse.key)
-                self.wishes.fetch(release.wheelhouse, wheelhouse)
+                self.source.fetch(release.wheelhouse, wheelhouse)
             if shutil.disk_usage(self.store.home).free < _FREE_BYTES:
                 raise InstallFailed("the disk is full")
             self.say("install", release.name)
@@ -148,7 +150,7 @@ class Updater:
             raise InstallFailed("its roles went through and left no complete release")
 
     def _try(self, release: str) -> None:
-        """Switch to the release and check it; back to the one before on any failure. Raises CheckFailed."""
+        """Switch to the release and check it; roll back on any failure. Raises CheckFailed."""
         before = self.store.disk()
         worked = not self.at_boot and self.unit.should_run()
         try:
