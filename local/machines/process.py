@@ -22,13 +22,7 @@ from local.platform.processes import spawn
 
 _HALT_SECONDS = 30.0
 _CUT_OFF = 124  # timeout(1)'s exit code
-_PROCESSOR = """import sys
-
-from whisper_processor.__main__ import main
-
-if __name__ == "__main__":
-    sys.exit(main())
-"""
+_PROCESSOR = Path("ansible/roles/processor/files/processor.py")
 _PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "DATABASE_CA")
 
 
@@ -99,7 +93,10 @@ def _install(blueprint: Blueprint, metadata_endpoint: str) -> dict[str, str]:
         f' -m local.machines.systemctl {shlex.quote(str(folder))} "$@"\n'
     )
     systemctl.chmod(0o755)
-    (folder / "processor.py").write_text(_PROCESSOR)
+    shutil.copyfile(checkout / _PROCESSOR, folder / "processor.py")
+    current = folder / "current"  # the release, where processor.py looks for its interpreter
+    current.unlink(missing_ok=True)
+    current.symlink_to(sys.prefix)
     baked = folder.parent.parent / "images" / blueprint.identity.image_id
     if baked.is_dir():  # all an image can be here: files that take the place of the checkout's
         shutil.copytree(baked, folder, dirs_exist_ok=True)
