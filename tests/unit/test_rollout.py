@@ -14,7 +14,7 @@ from ops.errors import OpsError
 from ops.releases import rollout, store
 from ops.releases.lock import DeployLock
 from ops.releases.rollout import Failed, Stopped, _in_turn
-from tests.unit.test_updater import NEW, OLD, wish_for
+from tests.unit.test_updater import NEW, OLD, request_for
 from whisper_processor.releases import Wanted
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -156,7 +156,7 @@ def test_a_hold_that_somebody_sets_meanwhile_stays() -> None:
     assert tag_of(one.cloud, "i-0", HOLD_TAG) == theirs
 
 
-@pytest.mark.parametrize("before", [None, wish_for(OLD), wish_for(NEW)])
+@pytest.mark.parametrize("before", [None, request_for(OLD), request_for(NEW)])
 def test_a_release_that_failed_is_not_wanted_any_more(
     before: Wanted | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

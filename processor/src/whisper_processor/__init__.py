@@ -1,4 +1,4 @@
-"""The queue worker of ClassReflect Whisper: takes lessons from SQS, transcribes, writes Aurora MySQL."""
+"""ClassReflect Whisper's queue worker: takes lessons from SQS, transcribes them, writes to Aurora MySQL."""
 
 from importlib.metadata import version
 

@@ -1,8 +1,8 @@
 """`python -m whisper_processor.crash_report UNIT`: report that the worker crashed in a loop.
 
-The unit's OnFailure runs it. It tells three places: the journal, which is shipped; the heartbeat, which keeps the
-autoscaler from starting this machine again at once; and a metric, which has an alarm. It never fails for lack of
-AWS: the machine is stopped all the same.
+The unit's OnFailure runs it. It reports to three places: the journal, which is shipped; the heartbeat, which keeps
+the autoscaler from starting this machine again at once; and a metric with an alarm. It does not fail when AWS is
+unavailable: the machine is stopped all the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`python -m whisper_processor.leave`: take this machine out of its fleet, for a worker that cannot.
+"""`python -m whisper_processor.leave`: take this machine out of its fleet after a crash loop.
 
-After a crash loop the machine powers off. One alone is then stopped; a fleet would put another in its place, which
-would crash as well, so its place goes with it, and the autoscaler waits before it tries again.
+The machine then powers off. A machine without a fleet is stopped. A fleet would replace it with another machine,
+which would crash as well; so the desired capacity is decremented, and the autoscaler waits before it tries again.
 """
 
 from __future__ import annotations

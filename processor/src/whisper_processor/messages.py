@@ -1,4 +1,4 @@
-"""The queue message: what it may say, and how a message or an S3 notification is read."""
+"""The queue message: its schema, and the parsing of messages and S3 notifications."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from whisper_processor.errors import PermanentError
 
 
 class MalformedMessage(PermanentError):
-    """A queue message that cannot be worked on; `job_id` is the job it names all the same."""
+    """A queue message that cannot be processed; `job_id` is the job it names, if it names one."""
 
     def __init__(self, text: str, job_id: str | None = None) -> None:
         super().__init__(text)
@@ -27,12 +27,12 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 
 class JobMessage(BaseModel):
-    """A queue message. Unknown keys are ignored: the backend may add what it likes."""
+    """A queue message. Unknown keys are ignored, so the backend may add more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     jobId: Annotated[str, StringConstraints(min_length=1, max_length=_MAX_JOB_ID)] | None = None  # noqa: N815
-    """None for a raw S3 notification: the job is then found, or made, by its key."""
+    """None for a raw S3 notification: the job is then found, or created, by its key."""
     s3Key: Annotated[str, StringConstraints(min_length=1, max_length=255)]  # noqa: N815
     model: ModelName | None = None
     engine: EngineName | None = None
@@ -42,15 +42,15 @@ class JobMessage(BaseModel):
 
     @property
     def job_id(self) -> str:
-        """The message's id, else one derived from the key, the same for each delivery."""
+        """The message's id, or one derived from the key, the same for each delivery."""
         return self.jobId or str(uuid.uuid5(uuid.NAMESPACE_URL, f"s3:{self.s3Key}"))
 
 
 def parse_message(body: str) -> JobMessage | None:
-    """Read a queue message or a raw S3 `ObjectCreated` notification.
+    """Parse a queue message or a raw S3 `ObjectCreated` notification.
 
-    Returns None for the test event S3 sends when a notification is configured.
-    Raises MalformedMessage, saying what is wrong, for anything else.
+    Returns None for the test event that S3 sends when a notification is configured.
+    Raises MalformedMessage, with the reason, for anything else.
     """
     try:
         document = json.loads(body)
@@ -76,7 +76,7 @@ def parse_message(body: str) -> JobMessage | None:
 
 
 def _named_job(document: dict[str, Any]) -> str | None:
-    """The job's id, where that much of the message can be used."""
+    """The job's id, if that part of the message is usable."""
     match document.get("jobId"):
         case str(job_id) if len(job_id) <= _MAX_JOB_ID and _storable(job_id):
             return job_id
@@ -91,5 +91,5 @@ def _from_notification(records: Any) -> dict[str, str]:
 
 
 def _storable(text: str) -> bool:
-    """False for NUL and lone surrogates, which neither S3 nor MySQL can hold."""
+    """False for NUL and lone surrogates, which neither S3 nor MySQL can store."""
     return "\x00" not in text and not any(0xD800 <= ord(char) <= 0xDFFF for char in text)

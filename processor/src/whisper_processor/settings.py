@@ -58,8 +58,8 @@ class Settings(BaseSettings):
     whisper_model: ModelName = Field("base", description="for a lesson that names none")
     whisper_models_dir: Annotated[Path, Origin.MACHINE] = Path("/opt/whisper/models")
     fetched_models_dir: Annotated[Path | None, Origin.MACHINE] = None
-    """Where models from the bucket go: on the appliance the baked ones are not the worker's to write.
-    None for `whisper_models_dir`."""
+    """Where models from the bucket go: the worker cannot write to the appliance's baked ones. None for
+    `whisper_models_dir`."""
     whisper_beam_size: int = Field(
         1, ge=1, le=10, description="1 was measured as accurate as 5 in batches, and faster"
     )
@@ -107,8 +107,8 @@ APPLIANCE_SETTINGS = tuple(
 def load_settings(parameters: SSMClient | None = None, **overrides: Any) -> Settings:
     """Read the settings once.
 
-    `parameters` is asked only for what environment and `.env` leave open, so that a person's export on the
-    machine wins over what was deployed. Raises pydantic.ValidationError naming each bad setting.
+    Parameter Store only fills in what the environment and `.env` leave open, so that an operator's export on the
+    machine overrides what was deployed. Raises pydantic.ValidationError, which names each bad setting.
     """
     stored: dict[str, str] = {}
     if parameters is not None:

@@ -1,4 +1,4 @@
-"""JSON logs, one line an event. No secret, no presigned URL and no transcript text goes in."""
+"""JSON logs, one line per event. They hold no secrets, no presigned URLs and no transcript text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import structlog
 
 
 def configure_logging(name: str) -> None:
-    """Log to stdout, where systemd's journal and the CloudWatch agent pick it up.
+    """Log to stdout, which goes to systemd's journal and the CloudWatch agent.
 
-    What libraries warn of and what nobody caught comes out in the same form.
+    Warnings of libraries and uncaught exceptions are logged in the same format.
     """
 
     def name_worker(
         _logger: object, _method: str, event: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
-        return {**event, "worker": name}  # not a context variable: threads would not have it
+        return {**event, "worker": name}  # not a context variable: other threads would lack it
 
     stamp: list[structlog.typing.Processor] = [
         name_worker,

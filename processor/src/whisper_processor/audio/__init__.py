@@ -1,1 +1,1 @@
-"""Recordings: decoding, and finding the speech in them."""
+"""Recordings: decoding, and voice activity detection."""

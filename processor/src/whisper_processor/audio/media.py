@@ -1,4 +1,4 @@
-"""From whatever a school uploads to samples an engine can read: ffprobe looks, ffmpeg decodes."""
+"""From any file a school uploads to samples an engine can read: ffprobe inspects it, ffmpeg decodes it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from whisper_processor.engines.base import SAMPLE_RATE, Samples
 from whisper_processor.errors import PermanentError, TransientError
-from whisper_processor.waiting import TICK_SECONDS, Tick
+from whisper_processor.waiting import TICK_SECONDS, Tick, no_tick
 
-# A playlist or a concat file could make ffmpeg read other files or hosts: only self-contained files pass.
+# A playlist or a concat file could make ffmpeg read other files or hosts: only self-contained formats pass.
 _CONTAINERS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,opus,w64,wav"
 _SAFE_INPUT = ["-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS]
 _NOT_AUDIO = "The file is not a recording that can be read (it may be damaged or of another type)."
@@ -22,12 +22,8 @@ _PROBE_SECONDS = 60
 _BYTES_PER_SECOND = 2 * SAMPLE_RATE
 
 
-def _no_tick() -> None:
-    """Nobody waits."""
-
-
-def probe(source: Path, tick: Tick = _no_tick) -> None:
-    """Raise PermanentError, with a sentence for the support desk, unless the file holds an audio track."""
+def probe(source: Path, tick: Tick = no_tick) -> None:
+    """Raise PermanentError, with a text for the support team, unless the file holds an audio track."""
     command = ["ffprobe", "-v", "error", *_SAFE_INPUT, "-show_streams", "-of", "json", f"file:{source}"]
     probing = _run(command, _PROBE_SECONDS, tick)
     if probing.returncode != 0:
@@ -36,22 +32,22 @@ def probe(source: Path, tick: Tick = _no_tick) -> None:
         raise PermanentError(_NO_AUDIO)
 
 
-def decode(source: Path, target: Path, max_seconds: float, tick: Tick = _no_tick) -> float:
+def decode(source: Path, target: Path, max_seconds: float, tick: Tick = no_tick) -> float:
     """Decode the first audio track of `source` to raw 16-bit mono at SAMPLE_RATE in `target`.
 
-    Returns its length in seconds. What is measured is what was decoded: headers lie. Raises PermanentError
-    with a sentence for the support desk when there is no sound in it or it is longer than `max_seconds`.
-    An exception out of `tick` ends ffmpeg and goes on.
+    Returns its length in seconds, measured on the decoded samples because headers may be wrong. Raises
+    PermanentError, with a text for the support team, when there is no sound or more than `max_seconds` of it.
+    An exception from `tick` ends ffmpeg and propagates.
     """
     probe(source, tick)
-    limit = max_seconds + 1  # one second over is enough to know that it is too long
+    limit = max_seconds + 1  # one second more shows that it is too long
     decoding = _run(
         [
             *("ffmpeg", "-nostdin", "-v", "error", *_SAFE_INPUT, "-i", f"file:{source}"),
             *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(limit)),
             *("-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "s16le", "-y", f"file:{target}"),
         ],
-        # Decoding runs at hundreds of times real time; slower than ten times is a file made to waste our time.
+        # Decoding runs at hundreds of times real time; slower than ten times suggests a file made to waste time.
         max(300.0, max_seconds / 10),
         tick,
     )
@@ -62,13 +58,13 @@ def decode(source: Path, target: Path, max_seconds: float, tick: Tick = _no_tick
         raise PermanentError(_NOT_AUDIO)
     if seconds > max_seconds:
         raise PermanentError(f"The recording is too long: more than {max_seconds / 3600:.1f} hours.")
-    return seconds  # a truncated file gives what could be read of it
+    return seconds  # of a truncated file, as much as could be read
 
 
 class Recording:
-    """The samples `decode` wrote, read from disk slice by slice as float32 from -1 to 1 (a `Sound`).
+    """The samples that `decode` wrote, read from disk slice by slice as float32 from -1 to 1 (a `Sound`).
 
-    Memory holds what was sliced, however long the recording is.
+    Only the slice is held in memory, however long the recording is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,7 +83,7 @@ class Recording:
 
 
 def read_samples(path: Path) -> Samples:
-    """All the samples `decode` wrote."""
+    """All the samples that `decode` wrote."""
     return Recording(path)[:]
 
 

@@ -1,7 +1,7 @@
-"""Where somebody speaks, found as the recording streams by: Silero's voice detector, which faster-whisper carries.
+"""Voice activity detection, in a stream: the Silero detector that faster-whisper contains.
 
-A recording of any length is read in blocks; the detector's state is kept between them, so that the pieces give
-what the whole would give.
+A recording of any length is read in blocks. The detector's state is kept between them, so the blocks give the same
+result as the whole.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from faster_whisper.vad import get_vad_model
 from whisper_processor.engines.base import SAMPLE_RATE, Samples, Sound
 
 CHUNK = 512
-"""Samples the detector looks at in one step: 32 ms."""
+"""Samples in one step of the detector: 32 ms."""
 WINDOW_SECONDS = 30
-"""What Whisper's encoder sees at once."""
+"""The length of Whisper's encoder input."""
 _CONTEXT = 64
 _BLOCK = 900 * CHUNK
 _STARTS, _ENDS = 0.5, 0.35
-"""Speech starts at the one probability and ends under the other (Silero's own hysteresis)."""
+"""Speech starts at the first probability and ends below the second (Silero's own hysteresis)."""
 _PAUSE = round(0.16 * SAMPLE_RATE / CHUNK)
-"""Chunks without speech that end a span."""
+"""A span ends after this many chunks without speech."""
 _PADDING = int(0.4 * SAMPLE_RATE)
 _LONGEST = int(WINDOW_SECONDS * SAMPLE_RATE) // CHUNK - 2 * (_PADDING // CHUNK + 1)
-"""Chunks of a span that nobody paused in; padded it still fits a window."""
+"""Most chunks of a span without a pause; with padding it still fits a window."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of speech with some of the pauses around it; in samples."""
+    """A stretch of speech with some of the pauses around it, in samples."""
 
     start: int
     end: int
     pause: int
-    """From its last speech to the next, however much of it the span holds; 0 where speech was cut."""
+    """The whole pause after it, whatever part of that the span holds; 0 where speech was cut."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Spans that are transcribed together, at most WINDOW_SECONDS of them, the long pauses between left out."""
+    """Spans that are transcribed together, at most WINDOW_SECONDS in all, without the long pauses between them."""
 
     spans: tuple[Span, ...]
 
@@ -57,9 +57,9 @@ class Window:
         return np.concatenate([sound[span.start : span.end] for span in self.spans])
 
     def moments(self, start: float, end: float) -> tuple[float, float]:
-        """A word's start and end in the recording from those in the window, all in seconds.
+        """Maps a word's start and end from the window to the recording, in seconds.
 
-        Both lie in the span that holds the word's middle: a word does not reach across a pause that was left out.
+        Both lie in the span that holds the word's middle: no word extends across a pause that was left out.
         """
         middle, before = (start + end) / 2 * SAMPLE_RATE, 0
         for span in self.spans:
@@ -73,7 +73,7 @@ class Window:
 
 
 def has_speech(sound: Sound) -> bool:
-    """Whether anybody speaks; reads no further than the first word. Whisper invents text for silence."""
+    """Whether there is any speech; reads up to the first word. Whisper invents text for silence."""
     return next(spans(sound), None) is not None
 
 
@@ -82,7 +82,7 @@ def speech_seconds(sound: Sound) -> float:
 
 
 def windows(sound: Sound) -> Iterator[Window]:
-    """The recording's speech in windows, in order."""
+    """The recording's speech, in windows."""
     return pack(spans(sound))
 
 
@@ -91,7 +91,7 @@ def spans(sound: Sound) -> Iterator[Span]:
 
 
 def probabilities(sound: Sound) -> Iterator[float]:
-    """The probability of speech in each chunk; the last one is filled up with silence."""
+    """The probability of speech in each chunk; the last one is padded with silence."""
     session = get_vad_model().session
     hidden = cell = np.zeros((1, 1, 128), np.float32)
     context = np.zeros((1, _CONTEXT), np.float32)
@@ -107,9 +107,9 @@ def probabilities(sound: Sound) -> Iterator[float]:
 
 
 def find(chunks: Iterable[float]) -> Iterator[tuple[int, int]]:
-    """First chunk of each stretch of speech and the one after its last.
+    """The first chunk of each stretch of speech, and the one after its last.
 
-    Speech without a pause for longer than a window is cut where it is least like speech.
+    Speech that goes on without a pause for longer than a window is cut at its least probable chunk.
     """
     start, quiet = -1, 0
     heard: list[float] = []
@@ -134,13 +134,13 @@ def find(chunks: Iterable[float]) -> Iterator[tuple[int, int]]:
 
 
 def _quietest(heard: Sequence[float]) -> int:
-    """The least likely chunk of the later half; the earliest of several."""
+    """The least probable chunk of the second half; the first of several."""
     half = len(heard) // 2
     return half + int(np.argmin(heard[half:]))
 
 
 def padded(stretches: Iterable[tuple[int, int]], total: int) -> Iterator[Span]:
-    """Spans with up to _PADDING samples around them, shared where two are closer."""
+    """Spans with up to _PADDING samples around them; spans closer than that share the pause."""
     before = None
     left = 0
     for first, last in stretches:
@@ -157,7 +157,7 @@ def padded(stretches: Iterable[tuple[int, int]], total: int) -> Iterator[Span]:
 
 
 def pack(stretches: Iterable[Span]) -> Iterator[Window]:
-    """Fill windows, each cut at the longest pause of its last fifth: a sentence is rarely cut in two there."""
+    """Fill windows, and end each at the longest pause in its last fifth, rarely within a sentence."""
     most = WINDOW_SECONDS * SAMPLE_RATE
     held: list[Span] = []
     for span in stretches:
@@ -171,7 +171,7 @@ def pack(stretches: Iterable[Span]) -> Iterator[Window]:
 
 
 def _longest_pause(held: Sequence[Span], least: int) -> int:
-    """How many spans to take: up to the longest pause after `least` samples, else all."""
+    """How many spans to take: up to the longest pause after `least` samples, or all."""
     best, longest, length = len(held), -1, 0
     for count, span in enumerate(held, start=1):
         length += span.end - span.start

@@ -1,4 +1,4 @@
-"""The machine the worker runs on: who it is, who wants it back, its heartbeat tag, the end of its cost."""
+"""The instance the worker runs on: its metadata, its tags, and how it is stopped or terminated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LET_GO_PAUSE_SECONDS = 3.0
 
 
 class Metadata(EC2Metadata):
-    """IMDSv2, at the endpoint botocore's own variable names, else the real one."""
+    """IMDSv2, at the endpoint that botocore's environment variable names, or the real one."""
 
     def __init__(self) -> None:
         super().__init__(urllib3.PoolManager(retries=urllib3.Retry(2, backoff_factor=0.2)))
@@ -40,22 +40,22 @@ class Metadata(EC2Metadata):
         self.userdata_url = f"{self.service_url}user-data/"
 
     def leaving(self) -> bool:
-        """True once Spot has given its two minutes' notice."""
+        """True once Spot has given two minutes' notice."""
         return self._optional("spot/instance-action") is not None
 
     def retiring(self) -> bool:
-        """True once the Auto Scaling group this machine belongs to wants it to end."""
+        """True once the machine's Auto Scaling group is terminating it."""
         return self._optional("autoscaling/target-lifecycle-state") == "Terminated"
 
     def group(self) -> str | None:
-        """The Auto Scaling group this machine belongs to; None for a machine alone."""
+        """The Auto Scaling group the machine belongs to; None when there is none."""
         return self._optional(f"tags/instance/{GROUP_TAG}")
 
     def hold(self) -> Hold | None:
-        """The hold tag, which the launch template lets the instance see; None without one.
+        """The hold tag, which the launch template exposes to the instance; None without one.
 
-        While the service does not answer there may be one, e.g. of a deploy under way, so it is taken for held:
-        the worker asks again after its next empty polls.
+        While the metadata service does not respond, the instance counts as held, because a deploy may be in
+        progress. The worker asks again after its next empty polls.
         """
         try:
             return parse_hold(self._look(f"tags/instance/{HOLD_TAG}"))
@@ -63,7 +63,7 @@ class Metadata(EC2Metadata):
             return Hold(by="the metadata service, which does not answer", until=None)
 
     def _optional(self, path: str) -> str | None:
-        """What may not be there, and is not worth an error when the service does not answer either."""
+        """None when it does not exist, and also when the service does not respond."""
         try:
             return self._look(path)
         except urllib3.exceptions.HTTPError:
@@ -75,7 +75,7 @@ class Metadata(EC2Metadata):
 
 
 class Fleet:
-    """The Auto Scaling group a machine belongs to, as far as one of its machines has a say in it."""
+    """The Auto Scaling group that a machine belongs to, as one of its machines may change it."""
 
     def __init__(self, client: AutoScalingClient, name: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
@@ -83,17 +83,17 @@ class Fleet:
         self._sleep = sleep
 
     def leave(self, instance_id: str) -> None:
-        """End the machine and take its place out of the group, so that it is not replaced."""
+        """Terminate the machine and decrement the desired capacity, so that it is not replaced."""
         self._client.terminate_instance_in_auto_scaling_group(
             InstanceId=instance_id, ShouldDecrementDesiredCapacity=True
         )
         self.let_go(instance_id)
 
     def let_go(self, instance_id: str) -> bool:
-        """Tell the group, which wants the machine to end, that it may.
+        """Complete the lifecycle hook, so that the group can terminate the machine.
 
-        False when the group does not wait for it: its hook has timed out, or is not reached within half a minute.
-        The machine then ends by the hook's own time.
+        False when the group is not waiting for that: the hook has timed out, or is not reached within half a
+        minute. The machine is then terminated when the hook times out.
         """
         for _ in range(_LET_GO_TRIES):
             try:
@@ -104,7 +104,7 @@ class Fleet:
                     LifecycleActionResult="CONTINUE",
                 )
             except ClientError as error:
-                # Between asking for the end and the hook's wait lie some seconds.
+                # The hook starts some seconds after the termination was requested.
                 if error.response["Error"]["Code"] != "ValidationError":
                     raise
                 self._sleep(_LET_GO_PAUSE_SECONDS)
@@ -114,28 +114,28 @@ class Fleet:
 
 
 class Machine:
-    """An EC2 instance that says what it does through a tag and ends its own cost."""
+    """An EC2 instance that reports through tags, and stops or terminates itself."""
 
     def __init__(self, client: EC2Client, instance_id: str, fleet: Fleet | None = None) -> None:
-        """`fleet` is the group the instance belongs to; None for a machine alone."""
+        """`fleet` is the group the instance belongs to; None when there is none."""
         self._client = client
         self.instance_id = instance_id
         self.fleet = fleet
 
     def announce(self, version: str) -> None:
-        """Say which processor runs here."""
+        """Tag the instance with the version of its processor."""
         self._tag(PROCESSOR_TAG, version)
 
     def heartbeat(self, job_id: str | None, percent: int) -> None:
-        """Tell the autoscaler in one tag, which it reads with the state it asks for anyway."""
+        """Report to the autoscaler in one tag, which it reads together with the instance's state."""
         self._tag(HEARTBEAT_TAG, format_heartbeat(Heartbeat(datetime.now(UTC), job_id, percent)))
 
     def crashed(self) -> None:
-        """Say that the worker crashed in a loop: the autoscaler then leaves the instance stopped for a while."""
+        """Report a crash loop: the autoscaler then leaves the instance stopped for a while."""
         self._tag(HEARTBEAT_TAG, format_heartbeat(Heartbeat(datetime.now(UTC), crashed=True)))
 
     def leave(self) -> None:
-        """Stop, to be started again; out of a fleet: end for good."""
+        """Stop the instance, so that it can be started again; in a fleet, terminate it."""
         if self.fleet is not None:
             self.fleet.leave(self.instance_id)
         else:
@@ -148,7 +148,7 @@ class Machine:
 
 
 def region(metadata: Metadata) -> str | None:
-    """boto3 itself reads AWS_DEFAULT_REGION alone; an instance knows where it is."""
+    """From AWS_REGION too, which boto3 does not read, or from the instance's metadata."""
     named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if named:
         return named
@@ -159,6 +159,6 @@ def region(metadata: Metadata) -> str | None:
 
 
 def installed_release(prefix: Path = Path(sys.prefix)) -> str | None:
-    """The name of the release this runs from; None where it was not installed as one (a checkout)."""
+    """The name of the release this runs from; None for a checkout."""
     folder = prefix.resolve()
     return folder.name if folder.parent.name == "releases" else None

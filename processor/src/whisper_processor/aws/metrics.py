@@ -1,6 +1,6 @@
-"""What the worker tells CloudWatch, in the namespace of `contracts`.
+"""The worker's metrics in CloudWatch.
 
-Sent from a thread of its own: a metrics service that is away never holds up a lesson.
+A thread of its own sends them, so an unavailable CloudWatch never holds up a lesson.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 class FailureKind(StrEnum):
     PERMANENT = "permanent"
     TRANSIENT = "transient"
-    """Every attempt met an error that might have passed."""
+    """Every attempt met an error that a retry might have cured."""
 
 
 class Metrics:
@@ -38,7 +38,7 @@ class Metrics:
     def job_done(
         self, *, audio_seconds: float, processing_seconds: float, queue_wait: float, model_load_seconds: float
     ) -> None:
-        """A lesson was transcribed. `queue_wait` is the time from sending the message to this attempt."""
+        """A lesson was transcribed. `queue_wait` is the time from the message's sending to this attempt."""
         data = [
             _datum("JobsDone", 1, "Count"),
             _datum("JobFailed", 0, "Count"),
@@ -54,19 +54,19 @@ class Metrics:
     def job_failed(self, kind: FailureKind) -> None:
         failed = _datum("JobsFailed", 1, "Count")
         failed["Dimensions"] = [{"Name": "Kind", "Value": kind}]
-        # JobFailed is 0 or 1 for each lesson, so that its average is the share of failures.
+        # JobFailed is 0 or 1 for each lesson, so that its average is the failure rate.
         self._submit([failed, _datum("JobFailed", 1, "Count")])
 
     def interrupted(self) -> None:
-        """Spot takes the instance."""
+        """Spot reclaims the instance."""
         self._submit([_datum("SpotNotices", 1, "Count")])
 
     def close(self) -> None:
-        """Send what is still to be sent; bounded by the client's own timeouts."""
+        """Send what is pending; the client's timeouts bound the wait."""
         self._thread.shutdown()
 
     def _submit(self, data: Sequence[MetricDatumTypeDef]) -> None:
-        # With the caller's context, so that what the thread logs carries the job's id too.
+        # With the caller's context, so that the thread's log lines carry the job's id.
         self._thread.submit(contextvars.copy_context().run, self._send, data)
 
     def _send(self, data: Sequence[MetricDatumTypeDef]) -> None:

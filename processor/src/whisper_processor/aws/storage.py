@@ -1,4 +1,4 @@
-"""The bucket: lessons in, transcripts and models out of it."""
+"""The bucket: recordings and models are read from it, transcripts are written to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from whisper_processor.errors import PermanentError, TransientError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Transfers raise boto3's own errors beside botocore's.
+# Transfers raise boto3's own errors as well as botocore's.
 _UNAVAILABLE = (BotoCoreError, ClientError, Boto3Error, OSError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 
@@ -25,9 +25,9 @@ class LessonStore:
         self._bucket = bucket
 
     def download(self, key: str, target: Path, max_bytes: int) -> int:
-        """Fetch an object into `target`; returns its size in bytes.
+        """Download an object to `target`; returns its size in bytes.
 
-        Raises PermanentError when it is missing, empty or too large, TransientError when S3 does not serve.
+        Raises PermanentError when it is missing, empty or too large, TransientError when S3 does not respond.
         """
         try:
             size = self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
@@ -49,7 +49,7 @@ class LessonStore:
         return size
 
     def read_text(self, key: str) -> str | None:
-        """A small object's text; None when it is not there. Raises TransientError when S3 does not serve."""
+        """A small object's text; None when it does not exist. Raises TransientError when S3 does not respond."""
         try:
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read().decode(errors="replace")
         except ClientError as error:
@@ -60,7 +60,7 @@ class LessonStore:
             raise TransientError(f"S3 did not deliver {key}: {error}") from error
 
     def fetch(self, key: str, target: Path, on_bytes: Callable[[int], None]) -> None:
-        """Fetch an object that is known to be there. An exception out of `on_bytes` ends the transfer."""
+        """Download an object that is known to exist. An exception from `on_bytes` ends the transfer."""
         try:
             self._client.download_file(self._bucket, key, str(target), Callback=on_bytes)
         except _UNAVAILABLE as error:

@@ -1,4 +1,4 @@
-"""Speech engines behind one interface. Each is imported only when it is used."""
+"""Speech recognition engines behind one interface. Each is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from whisper_processor.errors import PermanentError
 
 
 def load_engine(name: EngineName, model: Path, threads: int) -> Engine:
-    """Load a model from its path; nothing is downloaded or hashed. Raises PermanentError for an absent engine."""
+    """Load a model from its path; nothing is downloaded or hashed. PermanentError for an engine not installed."""
     try:
         match name:
             case EngineName.FASTER_WHISPER:

@@ -1,4 +1,4 @@
-"""The small interface all engines stand behind, and the result they return."""
+"""The interface of all engines, and the result they return."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from contracts.jobs import Task
 from whisper_processor.errors import PermanentError
 
 SAMPLE_RATE = 16_000
-"""Hz, mono: the only rate Whisper's feature extractor knows."""
+"""Hz, mono: the only rate that Whisper's feature extractor accepts."""
 
 Samples = NDArray[np.float32]
 """One channel at SAMPLE_RATE, amplitude -1 to 1."""
 
 
 class Sound(Protocol):
-    """Samples that may lie on disk: a slice is read when it is asked for. An array is one too."""
+    """Samples that may be on disk, where a slice is read when needed. An array is a Sound too."""
 
     def __len__(self) -> int: ...
 
@@ -29,7 +29,7 @@ class Sound(Protocol):
 
 
 ReportProgress = Callable[[float], None]
-"""Called with the fraction done, 0 to 1, never decreasing."""
+"""Called with the fraction done, from 0 to 1, never decreasing."""
 
 
 class Word(BaseModel):
@@ -42,7 +42,7 @@ class Word(BaseModel):
 
 
 class Segment(BaseModel):
-    """A stretch of speech; times in seconds from the start of the recording."""
+    """A stretch of speech. Times are in seconds from the start of the recording."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,7 +50,7 @@ class Segment(BaseModel):
     end: float
     text: str
     mean_log_probability: float
-    """Mean natural log probability of the segment's tokens, as Whisper reports it."""
+    """Mean natural log probability of the segment's tokens (Whisper's avg_logprob)."""
     words: tuple[Word, ...] = ()
 
 
@@ -58,12 +58,12 @@ class Transcription(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     language: str | None
-    """ISO 639-1 code, None when nothing was said."""
+    """ISO 639-1 code; None when there is no speech."""
     segments: tuple[Segment, ...]
 
 
 class Options(BaseModel):
-    """What a job may ask of an engine, plus the appliance's own tuning."""
+    """A job's options for the engine, and the appliance's own tuning."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,7 +74,7 @@ class Options(BaseModel):
     beam_size: int = 1
     batch_size: int = 4
     threads: int = 0
-    """CPU threads, 0 for as many as the machine has cores."""
+    """CPU threads; 0 for as many as there are cores."""
 
 
 def refuse_unknown_language(language: str | None, known: Collection[str]) -> None:
@@ -85,11 +85,11 @@ def refuse_unknown_language(language: str | None, known: Collection[str]) -> Non
 
 class Engine(Protocol):
     def transcribe(self, sound: Sound, options: Options, report: ReportProgress) -> Transcription:
-        """Transcribe speech that voice detection has already found to be there."""
+        """Transcribe a recording in which voice activity detection has found speech."""
         ...
 
 
 class EngineFactory(Protocol):
     def __call__(self, model_path: Path, threads: int) -> Engine:
-        """Load a model from a path; nothing is downloaded or hashed here."""
+        """Load a model from its path; nothing is downloaded or hashed here."""
         ...

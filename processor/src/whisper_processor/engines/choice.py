@@ -1,6 +1,6 @@
-"""Which engine a machine is best served by, from what its CPU says it can do.
+"""Which engine suits a machine, by the features of its CPU.
 
-The rule was measured: see docs/architecture.md.
+The rule comes from measurements: see docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VNNI = ("avx512_vnni", "avx_vnni")
 
 
 class Precision(StrEnum):
-    """What OpenVINO multiplies in; its values are those of INFERENCE_PRECISION_HINT but for int8."""
+    """The precision OpenVINO computes in. All but int8 are values of INFERENCE_PRECISION_HINT."""
 
     BF16 = "bf16"
     INT8 = "int8"
@@ -43,7 +43,7 @@ class Cpu:
 
 
 def this_cpu(cpuinfo: Path = _CPUINFO) -> Cpu:
-    """Flags of the first core; none where the kernel does not tell."""
+    """The first core's flags; none where the kernel does not list them."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
@@ -53,7 +53,7 @@ def this_cpu(cpuinfo: Path = _CPUINFO) -> Cpu:
 
 
 def choose(cpu: Cpu, *, openvino: bool) -> Choice:
-    """The engine, and why in a few words for the log; `openvino`: whether it is installed."""
+    """The engine, and a short reason for the log; `openvino` is whether OpenVINO is installed."""
     if not openvino:
         return Choice(EngineName.FASTER_WHISPER, "OpenVINO is not installed")
     if cpu.machine != "x86_64":
@@ -65,7 +65,7 @@ def choose(cpu: Cpu, *, openvino: bool) -> Choice:
 
 
 def precision(cpu: Cpu) -> Precision:
-    """What OpenVINO's encoder is to multiply in on this CPU."""
+    """The precision of OpenVINO's encoder on this CPU."""
     if _first(_BF16, cpu.flags):
         return Precision.BF16
     return Precision.INT8 if _first(_VNNI, cpu.flags) else Precision.F32

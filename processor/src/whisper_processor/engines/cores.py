@@ -1,4 +1,4 @@
-"""How many cores are this process's to use, and what kind they are."""
+"""How many cores this process may use, and how many lanes they give."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 @dataclass(frozen=True)
 class Lanes:
-    """Batches that are decoded beside each other, and the threads each has for itself."""
+    """Batches decoded in parallel, and the threads of each."""
 
     count: int
     threads: int
 
 
 _MOST_LANES = 4
-"""Each lane holds a batch's attention in memory, so beyond these a lane has several threads."""
+"""Each lane holds a batch's attention in memory. With more threads than this, a lane has several."""
 
 
 def lanes_for(threads: int) -> Lanes:
-    """Lanes for so many threads, 0 for as many as there are cores.
+    """Lanes for `threads` threads; 0 for as many as there are cores.
 
-    A thread for each lane loses nothing to waiting for others at the end of each layer.
+    With one thread per lane, no thread waits for others at the end of each layer.
     """
     threads = threads or usable_cores()
     count = min(threads, _MOST_LANES)
@@ -34,7 +34,7 @@ def lanes_for(threads: int) -> Lanes:
 
 
 def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
-    """Cores by affinity and by the quotas of the control groups (both versions), at least 1."""
+    """Cores by CPU affinity and by the quotas of the control groups (v1 and v2), at least 1."""
     allowed = float(len(os.sched_getaffinity(0)))
     for quota in _quotas(cgroups, own):
         allowed = min(allowed, quota)
@@ -42,7 +42,7 @@ def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
 
 
 def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
-    """Cores' worth of each quota on the way from this process's group to the root."""
+    """Each quota, in cores, from this process's control group up to the root."""
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -66,7 +66,7 @@ def _quota(folder: Path) -> float | None:
             told = (folder / limit).read_text().split()
             told += (folder / period).read_text().split() if period else []
             quota, length = float(told[0]), float(told[1])
-        except (OSError, ValueError, IndexError):  # no such file, or "max": no limit
+        except (OSError, ValueError, IndexError):  # no such file, or "max": no quota
             continue
         if quota > 0 and length > 0:
             return quota / length

@@ -1,4 +1,4 @@
-"""Cut a long segment into pieces of a subtitle's size, at the ends of sentences where it can."""
+"""Cut a long segment into pieces of subtitle length, at the ends of sentences where possible."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterator, Sequence
 
 from whisper_processor.engines.base import Segment, Word
 
-_SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")  # noqa: RUF001 - Chinese and Japanese marks
+_SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")  # noqa: RUF001 - Chinese and Japanese punctuation
 _CLAUSE_ENDS = (*_SENTENCE_ENDS, ",", ";", ":", "،", "、")
-# Two lines of 42 characters, seven seconds: the limits the large broadcasters' subtitle guidelines agree on.
+# Two lines of 42 characters, seven seconds: the limits that large broadcasters' subtitle guidelines share.
 _MOST_CHARACTERS = 84
 _MOST_SECONDS = 7.0
 
 
 def split(segment: Segment) -> Iterator[Segment]:
-    """Pieces that hold every word of the segment once, in order; the segment itself when it has no words."""
+    """Pieces that hold each word of the segment once, in order; the segment itself when it has no words."""
     if not segment.words:
         yield segment
         return
     piece: list[Word] = []
     for word in segment.words:
-        while piece and _full([*piece, word]):  # what is left after a clause may still be too much
+        while piece and _full([*piece, word]):  # the rest after a clause may still be too long
             cut = _last_clause(piece)
             yield _piece(segment, piece[:cut])
             piece = piece[cut:]
@@ -38,7 +38,7 @@ def _full(words: Sequence[Word]) -> bool:
 
 
 def _last_clause(words: Sequence[Word]) -> int:
-    """Where to cut: after the last clause, else after the last word."""
+    """Where to cut: after the last clause, or after the last word when there is none."""
     for place in range(len(words) - 1, 0, -1):
         if words[place - 1].text.rstrip().endswith(_CLAUSE_ENDS):
             return place

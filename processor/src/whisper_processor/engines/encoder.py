@@ -1,4 +1,4 @@
-"""Whisper's encoder as an OpenVINO graph, made from the weights faster-whisper loads: no other file is needed.
+"""Whisper's encoder as an OpenVINO graph, built from the weights that faster-whisper loads.
 
 The layers are those of Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022).
 """
@@ -21,10 +21,10 @@ _EPSILON = 1e-5
 
 
 def encoder(weights: Path, *, int8: bool) -> ov.Model:
-    """From features (1, mels, frames) of a window to states (1, positions, states).
+    """Maps a window's features (1, mels, frames) to states (1, positions, states).
 
-    `int8` keeps the linear layers' weights in 8 bits, a scale for each output; OpenVINO then quantises what they
-    are multiplied with as it comes. Raises ValueError for another layout than CTranslate2's.
+    `int8` stores the linear layers' weights in 8 bits with one scale per output; OpenVINO then quantises their
+    inputs dynamically. Raises ValueError for any layout but CTranslate2's.
     """
     return _Graph(read_tensors(weights, "encoder/"), int8).model()
 

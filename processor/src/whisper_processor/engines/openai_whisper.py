@@ -1,4 +1,4 @@
-"""openai-whisper: OpenAI's own implementation on PyTorch, the reference, with its defaults."""
+"""openai-whisper: OpenAI's own implementation on PyTorch, with its defaults. It is the reference."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class OpenAIWhisper:
         refuse_unknown_language(options.language, whisper.tokenizer.LANGUAGES)
         with _progress(report):
             result = self._model.transcribe(
-                sound[:],  # it wants the whole at once
+                sound[:],  # it needs the whole recording at once
                 task=options.task.value,
                 language=options.language,
                 word_timestamps=options.word_timestamps,
                 fp16=False,
-                verbose=None,  # False would print the language found, into the worker's log of JSON lines
+                verbose=None,  # False would print the detected language into the worker's JSON log
             )
         segments = tuple(_segment(found) for found in result["segments"])
         return Transcription(language=result["language"] if segments else None, segments=segments)
@@ -58,7 +58,7 @@ def _segment(found: dict[str, Any]) -> Segment:
 
 @contextmanager
 def _progress(report: ReportProgress) -> Iterator[None]:
-    """openai-whisper tells its progress to a tqdm bar only; for the time of a call that bar is ours."""
+    """openai-whisper reports progress to a tqdm bar only; during a call, that bar is this one."""
 
     class Bar(tqdm.tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:

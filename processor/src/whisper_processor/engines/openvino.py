@@ -1,6 +1,6 @@
-"""OpenVINO's encoder before CTranslate2's decoder, both from the files faster-whisper loads.
+"""OpenVINO's encoder in front of CTranslate2's decoder, both from the files that faster-whisper loads.
 
-CTranslate2's own encoder takes more than half of the time; see docs/architecture.md for what was measured.
+CTranslate2's own encoder takes more than half of the time; docs/architecture.md has the measurements.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from whisper_processor.engines.encoder import encoder
 from whisper_processor.engines.windowed import Windowed
 
 _GROUP = 32
-"""Inputs that share a scale when they are quantised as they come (int8)."""
+"""Inputs that share a scale in dynamic quantisation (int8)."""
 
 
 class OpenVINO(Windowed):
@@ -35,7 +35,7 @@ class OpenVINO(Windowed):
 
 
 class Encoder:
-    """Callable from several threads: each has a request of its own, and OpenVINO a stream for each."""
+    """Callable from several threads: each has its own inference request, and OpenVINO a stream for each."""
 
     def __init__(self, weights: Path, lanes: Lanes, multiply_in: Precision) -> None:
         int8 = multiply_in is Precision.INT8
@@ -44,7 +44,7 @@ class Encoder:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_GROUP if int8 else 0),
             "NUM_STREAMS": str(lanes.count),
             "INFERENCE_NUM_THREADS": str(lanes.count * lanes.threads),
-            "ENABLE_CPU_PINNING": "NO",  # CTranslate2's threads want the cores too
+            "ENABLE_CPU_PINNING": "NO",  # CTranslate2's threads use the same cores
         }
         self._compiled = ov.Core().compile_model(encoder(weights, int8=int8), "CPU", settings)
         self._own = threading.local()

@@ -1,7 +1,7 @@
-"""What faster-whisper and OpenVINO share: speech in windows, decoded in small batches, a batch on each lane.
+"""What faster-whisper and OpenVINO share: speech in windows, decoded in small batches, one batch per lane.
 
-Voice detection and cutting run while the lanes work, a bounded number of windows ahead: a recording of hours takes
-no more memory than one of minutes.
+Voice activity detection and cutting run while the lanes work, a bounded number of windows ahead. A recording of
+hours therefore takes no more memory than one of minutes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from whisper_processor.engines.cores import Lanes
 from whisper_processor.engines.cues import split
 
 _FRAMES = WINDOW_SECONDS * 100
-# OpenAI's own thresholds (whisper.transcribe): what fails them is decoded again with more effort.
+# OpenAI's own thresholds (whisper.transcribe): a window that fails them is decoded again, with more effort.
 _MOST_REPETITIVE = 2.4
 _LEAST_LOG_PROBABILITY = -1.0
 _NO_SPEECH = 0.6
@@ -59,9 +59,9 @@ class Windowed:
             num_workers=lanes.count,
             local_files_only=True,
         )
-        # The same threads for every recording: what each keeps of its own would else be made again and again.
+        # The same threads for every recording, so that their thread-local state is made only once.
         self._threads = ThreadPoolExecutor(lanes.count, thread_name_prefix="lane")
-        # Decoding again draws lots; the same recording is to give the same text.
+        # Decoding again samples at random; the same recording must give the same text.
         ctranslate2.set_random_seed(1)
 
     def transcribe(self, sound: Sound, options: Options, report: ReportProgress) -> Transcription:
@@ -93,7 +93,7 @@ class Windowed:
     def _in_order(
         self, stream: Iterable[Window], decode: Callable[[Sequence[Window]], list[Segment | None]], size: int
     ) -> Iterator[tuple[Window, Segment | None]]:
-        """Each window with its segment; a batch on each lane, and one more waits."""
+        """Each window with its segment, in order. Every lane has a batch, and one more batch waits."""
         source = iter(stream)
         under_way: deque[tuple[Sequence[Window], Future[list[Segment | None]]]] = deque()
         try:
@@ -114,7 +114,7 @@ class Windowed:
     def _decode(
         self, batch: Sequence[Window], encoded: Samples, tokenizer: Tokenizer, decoding: TranscriptionOptions
     ) -> list[Segment | None]:
-        """A segment for each window, None where nothing was said in it after all."""
+        """A segment for each window; None where it turns out to hold no speech."""
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
         results = self._model.model.generate(
             ctranslate2.StorageView.from_array(encoded),
@@ -129,17 +129,19 @@ class Windowed:
         segments: list[Segment | None] = []
         for window, output, first in zip(batch, encoded, results, strict=True):
             alone = ctranslate2.StorageView.from_array(output[np.newaxis])
-            result, sureness = first, _sureness(first)
+            result, log_probability = first, _mean_log_probability(first)
             repetitive = get_compression_ratio(tokenizer.decode(first.sequences_ids[0])) > _MOST_REPETITIVE
-            if repetitive or sureness < _LEAST_LOG_PROBABILITY:
-                result, sureness, *_ = self._model.generate_with_fallback(alone, prompt, tokenizer, decoding)
-            silent = result.no_speech_prob > _NO_SPEECH and sureness < _LEAST_LOG_PROBABILITY
+            if repetitive or log_probability < _LEAST_LOG_PROBABILITY:
+                result, log_probability, *_ = self._model.generate_with_fallback(
+                    alone, prompt, tokenizer, decoding
+                )
+            silent = result.no_speech_prob > _NO_SPEECH and log_probability < _LEAST_LOG_PROBABILITY
             words = [] if silent else self._words(window, alone, result.sequences_ids[0], tokenizer)
-            segments.append(_segment(words, sureness) if words else None)
+            segments.append(_segment(words, log_probability) if words else None)
         return segments
 
     def _encode(self, sound: Sound, batch: Sequence[Window], known: Mapping[Window, Samples]) -> Samples:
-        """The encoder's output, (windows, positions, states); of some windows it is known."""
+        """The encoder's output (windows, positions, states); `known` holds that of some windows."""
         unknown = [window for window in batch if window not in known]
         features = [self._features(window.samples(sound)) for window in unknown]
         outputs = dict(known)
@@ -148,14 +150,14 @@ class Windowed:
         return np.stack([outputs[window] for window in batch])
 
     def _states(self, features: Sequence[Samples]) -> Iterable[Samples]:
-        """Of each window's log-Mel features, (mels, frames), the encoder's output, (positions, states).
+        """The encoder's output (positions, states) for each window's log-Mel features (mels, frames).
 
         Called from every lane.
         """
         return np.array(self._model.encode(np.stack(features)))
 
     def _features(self, samples: Samples) -> Samples:
-        """Log-Mel features of a whole window: as in Whisper's training, what is missing is silence."""
+        """Log-Mel features of a whole window, padded with silence as in Whisper's training."""
         padded = np.pad(samples, (0, max(0, WINDOW_SECONDS * SAMPLE_RATE - len(samples))))
         features: Samples = self._model.feature_extractor(padded, padding=0)[:, :_FRAMES]
         return np.ascontiguousarray(features, dtype=np.float32)
@@ -163,11 +165,11 @@ class Windowed:
     def _words(
         self, window: Window, encoded: ctranslate2.StorageView, tokens: list[int], tokenizer: Tokenizer
     ) -> list[Word]:
-        """The words with their times in the recording, found by aligning the decoder's attention."""
+        """The words with their times in the recording, aligned by the decoder's cross-attention."""
         length = window.length / SAMPLE_RATE
         part: dict[str, Any] = {"seek": 0, "tokens": tokens, "start": 0.0, "end": length}
         frames = min(_FRAMES, int(np.ceil(length)) * 100)
-        # A first word that comes long after the last one is not taken for longer than words usually are.
+        # The last segment ended long ago, so the first word is not lengthened.
         self._model.add_word_timestamps([[part]], tokenizer, encoded, [frames], _PREPENDED, _APPENDED, _LONG_AGO)
         words = []
         for found in part["words"]:
@@ -176,9 +178,9 @@ class Windowed:
         return words
 
     def _language(self, sound: Sound, first: Sequence[Window], encoded: dict[Window, Samples]) -> str:
-        """The language of the first windows: of the first that leaves little doubt, else the likeliest of all.
+        """The language of the first window that leaves little doubt, else the most likely of them all.
 
-        What it encodes is left in `encoded`.
+        It keeps what it encodes in `encoded`.
         """
         if not self._model.model.is_multilingual:
             return "en"
@@ -196,36 +198,36 @@ class Windowed:
 
 
 def batch_size(samples: int, lanes: int, most: int) -> int:
-    """At most `most` windows, with as many batches for each lane: those of a short recording end together."""
+    """At most `most` windows, and the same number of batches for each lane, so that the lanes finish together."""
     count = ceil(samples / (WINDOW_SECONDS * SAMPLE_RATE))
     rounds = ceil(count / (lanes * most))
     return ceil(count / (lanes * rounds))
 
 
-# faster-whisper's own: which marks belong to the word after, and which to the one before.
+# faster-whisper's own: punctuation that belongs to the next word, and to the word before.
 _PREPENDED = "\"'“¿([{-"
-_APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - Chinese and Japanese marks
+_APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - Chinese and Japanese punctuation
 _LONG_AGO = -60.0
 
 
-def _sureness(result: Any) -> float:
-    """Mean log probability of the tokens, the end of text among them (as Whisper counts)."""
+def _mean_log_probability(result: Any) -> float:
+    """Mean log probability of the tokens, including the end of text (as Whisper counts)."""
     length = len(result.sequences_ids[0])
     return float(result.scores[0]) * length / (length + 1)
 
 
-def _segment(words: Sequence[Word], sureness: float) -> Segment:
+def _segment(words: Sequence[Word], log_probability: float) -> Segment:
     return Segment(
         start=words[0].start,
         end=words[-1].end,
         text="".join(word.text for word in words).strip(),
-        mean_log_probability=sureness,
+        mean_log_probability=log_probability,
         words=tuple(words),
     )
 
 
 def _decoding(tokenizer: Tokenizer, options: Options) -> TranscriptionOptions:
-    """faster-whisper's options for a window that is decoded again; its first try is made with `options`."""
+    """faster-whisper's options for decoding a window again; `options` are those of the first try."""
     return TranscriptionOptions(
         beam_size=options.beam_size,
         best_of=_EFFORT_BEAMS,
@@ -243,8 +245,8 @@ def _decoding(tokenizer: Tokenizer, options: Options) -> TranscriptionOptions:
         prefix=None,
         suppress_blank=True,
         suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
-        # Whisper's own timestamps stay off: a window is decoded once, and what follows an early end-of-segment
-        # timestamp in it would be lost (a whole sentence of the sample was). The times come from aligning words.
+        # Whisper's own timestamps stay off. A window is decoded once, so the text after an early end-of-segment
+        # timestamp would be lost (a whole sentence of the sample was). The times come from word alignment.
         without_timestamps=True,
         max_initial_timestamp=0.0,
         word_timestamps=True,

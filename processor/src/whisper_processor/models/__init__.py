@@ -1,7 +1,7 @@
-"""Model files: which there are, where they lie, how they are fetched and verified.
+"""Model files: the catalogue, the installed ones, and how they are fetched and verified.
 
-A model is a folder `<models_dir>/<engine>/<name>`. It is complete once its marker is there, which is written
-last, after every file's sha256 was found right.
+A model is a folder `<models_dir>/<engine>/<name>`. It is complete once it has its marker, which is written last,
+after the sha256 of every file was verified.
 """
 
 from whisper_processor.models.bucket import fetch_from_bucket, model_key

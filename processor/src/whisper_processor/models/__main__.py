@@ -1,4 +1,4 @@
-"""`python -m whisper_processor.models fetch base --models-dir DIR`: what the image's roles call."""
+"""`python -m whisper_processor.models fetch base --models-dir DIR`: run by the image's roles."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Models in the bucket, under `models/<engine>/<name>/`: what an appliance lacks it fetches from there.
+"""Models in the bucket, under `models/<engine>/<name>/`, from which an appliance fetches those it lacks.
 
-The folder's manifest is the marker of a complete model, put there by `make publish-model` after all its files.
-Only operators can write there, so what the manifest says is what they verified.
+The folder's manifest marks a complete model: `make publish-model` uploads it after all the files. Only operators
+can write there, so the manifest holds the sha256s that they verified.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def model_key(engine: EngineName, name: str, file: str) -> str:
 def fetch_from_bucket(
     store: LessonStore, name: str, engine: EngineName, models_dir: Path, on_bytes: Callable[[int], None]
 ) -> bool:
-    """Make the model complete in `models_dir`; False when the bucket does not have it.
+    """Install the model in `models_dir`; False when the bucket does not have it.
 
-    Files appear under their names only after their sha256 was found right, the marker last. An exception out of
-    `on_bytes` ends the transfer. Raises TransientError when S3 does not serve or a file is not what the manifest
-    says, PermanentError for a manifest that cannot be read.
+    A file gets its name only after its sha256 was verified, and the marker comes last. An exception from
+    `on_bytes` ends the transfer. Raises TransientError when S3 does not respond or a file differs from the
+    manifest, PermanentError for a malformed manifest.
     """
     text = store.read_text(model_key(engine, name, MARKER))
     if text is None:

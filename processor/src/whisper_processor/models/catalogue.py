@@ -1,4 +1,4 @@
-"""The catalogue of models (`models.toml`) and the ones installed in a directory."""
+"""The catalogue of models (`models.toml`), and the models installed in a directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ModelError(Exception):
-    """A model cannot be had; one line that says why and names those that can."""
+    """A model is not available; the text is one line that names the available ones."""
 
 
 class ModelFile(BaseModel):
@@ -30,7 +30,7 @@ class ModelFile(BaseModel):
 
 
 class Package(BaseModel):
-    """A wheel that carries model files, or parts of them, in `folder`."""
+    """A wheel that contains model files, or parts of them, in `folder`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,11 +46,11 @@ class Model(BaseModel):
     files: dict[str, ModelFile]
     packages: tuple[Package, ...] = ()
     convert_from: str | None = None
-    """The faster-whisper model whose weights are the same."""
+    """The faster-whisper model with the same weights."""
 
 
 def keeper(engine: EngineName) -> EngineName:
-    """Under whose name the files an engine loads are kept: openvino's graph is made from faster-whisper's."""
+    """The engine under whose name the files are stored: openvino builds its graph from faster-whisper's."""
     return EngineName.FASTER_WHISPER if engine is EngineName.OPENVINO else engine
 
 
@@ -64,7 +64,7 @@ def catalogue() -> dict[EngineName, dict[str, Model]]:
 
 
 def known(name: str, engine: EngineName) -> Model:
-    """The catalogue's entry. Raises ModelError naming the models there are."""
+    """The catalogue's entry. Raises ModelError, which names the known models."""
     models = catalogue()[keeper(engine)]
     if name not in models:
         raise ModelError(f"unknown model {name!r} for {engine}; known: {', '.join(sorted(models))}")
@@ -72,17 +72,17 @@ def known(name: str, engine: EngineName) -> Model:
 
 
 def is_english_only(name: str) -> bool:
-    """OpenAI names the models that were trained on English alone so."""
+    """By OpenAI's naming of models trained on English alone."""
     return name.endswith(".en")
 
 
 def installed(models_dir: Path, engine: EngineName) -> list[str]:
-    """Names of the complete models of an engine, sorted."""
+    """The names of an engine's complete models, sorted."""
     return sorted(marker.parent.name for marker in (models_dir / keeper(engine)).glob(f"*/{MARKER}"))
 
 
 def model_files(models_dir: Path, engine: EngineName, name: str) -> list[Path]:
-    """The files of a complete model, its marker last. Raises ModelError when it is not there."""
+    """The files of a complete model, its marker last. Raises ModelError when it is not installed."""
     model_path([models_dir], engine, name)
     folder = models_dir / keeper(engine) / name
     names = json.loads((folder / MARKER).read_text())["files"]
@@ -90,9 +90,9 @@ def model_files(models_dir: Path, engine: EngineName, name: str) -> list[Path]:
 
 
 def model_path(models_dirs: Sequence[Path], engine: EngineName, name: str) -> Path:
-    """What the engine is to load, from the first directory that has it complete.
+    """What the engine loads, from the first directory with the complete model.
 
-    Raises ModelError naming the installed models when none has.
+    Raises ModelError, which names the installed models, when there is none.
     """
     for folder in (models_dir / keeper(engine) / name for models_dir in models_dirs):
         if (folder / MARKER).exists():

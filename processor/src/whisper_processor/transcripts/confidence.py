@@ -1,4 +1,4 @@
-"""How sure Whisper was of a transcript, in one number from 0 to 1."""
+"""The confidence of a transcript: one number from 0 to 1."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from whisper_processor.engines.base import Segment
 def confidence(segments: Sequence[Segment]) -> float:
     """Duration-weighted mean of exp(mean token log probability); 0 for silence.
 
-    exp of the mean log probability is the geometric mean probability of a segment's tokens. Weighting by
-    duration keeps many short, sure interjections from hiding one long, unsure passage, and makes the number
-    independent of how an engine cuts speech into segments of equal sureness. Rounded to the two decimals the
-    `confidence_score` column holds.
+    exp of the mean log probability is a segment's probability: the geometric mean of its tokens' probabilities.
+    The weights keep many short, probable interjections from hiding one long, improbable passage, and make the
+    result independent of how an engine cuts speech into segments of equal probability. It is rounded to the two
+    decimals of the `confidence_score` column.
     """
     total = sum(max(0.0, s.end - s.start) for s in segments)
     if total == 0:

@@ -1,4 +1,4 @@
-"""The transcript in the formats schools use: JSON, WebVTT, SubRip and plain text."""
+"""The transcript in the formats that schools use: JSON, WebVTT, SubRip and plain text."""
 
 from __future__ import annotations
 
