@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.demo import demo as run_demo
+from local.images.current import Baked
 from local.images.image_tests import test_image as run_image_tests
 from local.images.rehearsal import make_image, replace_other_image
 from local.machines import MachineKind
@@ -45,6 +46,15 @@ def local_cloud() -> LocalCloud:
         port=settings.local_port,
         database_port=settings.local_db_port,
     )
+
+
+def bake(*, force: bool = False) -> Baked:
+    """Bake the image if need be; the local cloud, when it is up, launches from it from now on."""
+    cloud = local_cloud()
+    baked = make_image(OpsSettings(), screen.say, force=force)
+    if cloud.is_up():
+        cloud.offer_image()
+    return baked
 
 
 @app.command()
@@ -88,7 +98,7 @@ def demo(file: Annotated[Path, typer.Argument(help="audio or video file")]) -> N
 @app.command("image")
 def bake_image(force: Annotated[bool, typer.Option(help="bake although nothing changed")] = False) -> None:
     """Bake the appliance's image on this machine, as `make ami` does on AWS."""
-    make_image(OpsSettings(), screen.say, force=force)
+    bake(force=force)
 
 
 @app.command("test-image")
@@ -104,7 +114,7 @@ def bake_and_check_image() -> None:
     if reason:
         screen.say(f"skipped: baking, booting, testing and updating the image ({reason})")
         return
-    make_image(OpsSettings(), screen.say)
+    bake()
     run_image_tests(local_cloud(), OpsSettings(), screen.say)
     tell(rehearse_deploy(local_cloud(), OpsSettings(), screen.say, long=False))
 
@@ -113,7 +123,7 @@ def bake_and_check_image() -> None:
 def rehearse(file: Annotated[Path, typer.Argument(help="audio or video file")]) -> None:
     """The demo with the real appliance: each boot is a copy of the image."""
     settings = OpsSettings()
-    baked = make_image(settings, screen.say)
+    baked = bake()
     cloud = local_cloud()
     cloud.up(screen.say)
     replace_other_image(Connection(settings), baked.image_id, screen.say)
@@ -125,9 +135,8 @@ def rehearse_deployment(
     only: Annotated[str, typer.Option(help="the cases with this in their names")] = "",
 ) -> None:
     """Releases and settings on their way to a real appliance, with what can go wrong; a table of the cases."""
-    settings = OpsSettings()
-    make_image(settings, screen.say)
-    tell(rehearse_deploy(local_cloud(), settings, screen.say, only))
+    bake()
+    tell(rehearse_deploy(local_cloud(), OpsSettings(), screen.say, only))
 
 
 def tell(outcomes: Sequence[Outcome]) -> None:

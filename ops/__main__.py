@@ -36,8 +36,7 @@ from ops.capacity import appliance, mode
 from ops.capacity.image import record as record_image
 from ops.cli import screen
 from ops.errors import OpsError
-from ops.images import bake as images
-from ops.images import registry
+from ops.images import bake, ingredients, packer, registry, suite
 from ops.infrastructure import deploy, destroy, migrate
 from ops.lessons import dead_letters, lesson
 from ops.observability import alarms, dashboard, doctor, queues, status
@@ -143,7 +142,7 @@ def run_migrations() -> None:
 @app.command("validate-image")
 def validate_image() -> None:
     """Check Packer's templates with whichever Packer is installed; says what it could not check."""
-    images.validate(screen.say)
+    packer.validate(screen.say)
 
 
 @app.command()
@@ -153,12 +152,12 @@ def ami() -> None:
     if aws.settings.cloud is not Cloud.AWS:
         raise OpsError("an AMI is baked on AWS: set CLOUD=aws in .env; `make image` bakes the rehearsal's here")
     aws.ec2.describe_availability_zones()  # a bake that lacks credentials is to fail now, not in ten minutes
-    ingredients = images.gather(aws.settings, screen.say)
-    image_id = images.bake(aws.settings, ingredients, screen.say)
+    gathered = ingredients.gather(aws.settings, screen.say)
+    image_id = bake.bake(aws.settings, gathered, screen.say)
     record_image(aws, image_id)
     wanted = store.read_wanted(aws)
-    if wanted is not None and wanted.release.name != ingredients.built.release.name:
-        screen.say(f"{wanted.release.name} is wanted, the image brings {ingredients.built.release.name}:")
+    if wanted is not None and wanted.release.name != gathered.built.release.name:
+        screen.say(f"{wanted.release.name} is wanted, the image brings {gathered.built.release.name}:")
         screen.say(
             "machines made of it go back to the wanted one at their first boot, unless you `make deploy-processor`"
         )
@@ -198,13 +197,13 @@ def test_ami(hosts: Annotated[str, typer.Argument(help="i-…[,i-…] over SSM, 
         raise OpsError(f"HOSTS takes i-… or ssh://user@address, separated by commas, not {hosts or 'nothing'}")
     if instances := [host for host in named if host.startswith("i-")]:
         connect().ec2.describe_instances(InstanceIds=instances)  # one line for a wrong id, not a test report
-    images.run_suite(hosts, "", {})
+    suite.run_suite(hosts, "", {})
 
 
 @app.command("verify-baked", hidden=True)
 def verify_baked() -> None:
     """The checks inside a bake; Packer calls it and names the machine in its environment."""
-    images.verify_baked(os.environ)
+    suite.verify_baked(os.environ)
 
 
 @app.command("models")

@@ -237,3 +237,8 @@ class OpsSettings(BaseSettings):
         """What signs the local cloud's TLS; None: the usual authorities."""
         strict = self.cloud is Cloud.LOCAL and self.local_auth
         return self.local_root / "tls" / "ministack-tls" / "server.crt" if strict else None
+
+    @property
+    def session_program(self) -> Path | None:
+        """The local cloud's program that opens a shell on the instance it is given; None: SSM Session Manager."""
+        return self.local_root / "session" if self.cloud is Cloud.LOCAL else None

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from local.errors import LocalError
+from local.images.current import Baked, current_baked
 from local.machines.base import Blueprint
 from local.machines.container import Container, mount_clone, unmount_clone
 from local.machines.imds import Identity, role_credentials
@@ -24,9 +25,10 @@ from local.platform.cloud import LocalCloud
 from local.platform.ports import free_port
 from ops.aws.connection import Connection
 from ops.capacity import launch
-from ops.capacity.image import Baked, current_baked
-from ops.images import bake
+from ops.images import packer, suite
+from ops.images.ingredients import gather
 from ops.infrastructure import deploy, migrate
+from ops.releases.archive import ANSIBLE
 from ops.releases.settings import write_settings
 from ops.settings import OpsSettings
 
@@ -45,7 +47,7 @@ def test_image(cloud: LocalCloud, settings: OpsSettings, say: Say) -> None:
         with _booted(replace(cloud, root=folder / "cloud"), settings, baked, folder, say) as machine:
             assert machine.ssh_key is not None  # noqa: S101 - it was asked for
             environment = {"IMAGE_ROOT": str(baked.root)}
-            bake.run_suite(f"ssh://root@127.0.0.1:{machine.ssh_port}", "", environment, key=machine.ssh_key)
+            suite.run_suite(f"ssh://root@127.0.0.1:{machine.ssh_port}", "", environment, key=machine.ssh_key)
     say(f"image {baked.image_id} is as it should be")
 
 
@@ -118,7 +120,7 @@ def _run_twice(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> N
     try:
         container.start()
         variables = folder / "roles.json"
-        variables.write_text(json.dumps(bake.gather(settings, lambda _text: None).variables()))
+        variables.write_text(json.dumps(gather(settings, lambda _text: None).variables()))
         changed, told = _play(port, key, variables)
     finally:
         container.stop()
@@ -136,14 +138,14 @@ def _play(port: int, key: Path, variables: Path) -> tuple[int, list[str]]:
     )
     listed = key.with_name("inventory")
     listed.write_text(inventory + "\n")
-    command = [str(bake.IMAGE_VENV / "ansible-playbook"), "-i", str(listed), "--extra-vars", f"@{variables}"]
+    command = [str(packer.IMAGE_VENV / "ansible-playbook"), "-i", str(listed), "--extra-vars", f"@{variables}"]
     environment = os.environ | {
-        "ANSIBLE_CONFIG": str(bake.ANSIBLE / "ansible.cfg"),
+        "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
         "ANSIBLE_HOST_KEY_CHECKING": "False",
         "ANSIBLE_NOCOLOR": "1",
     }
     result = subprocess.run(
-        [*command, str(bake.ANSIBLE / "appliance.yml")],
+        [*command, str(ANSIBLE / "appliance.yml")],
         capture_output=True,
         text=True,
         check=False,

@@ -21,13 +21,15 @@ from pathlib import Path
 import boto3
 
 from local.errors import LocalError
+from local.images.current import WORK, Baked, current_baked, keep_as_current
 from local.machines.container import Container, obstacle
 from local.machines.ssh import ssh_access
 from local.platform.ports import free_port
 from local.platform.processes import Service
 from ops.aws.connection import Connection
-from ops.capacity.image import WORK, Baked, current_baked
-from ops.images import bake
+from ops.images import bake, packer
+from ops.images.ingredients import Ingredients, gather
+from ops.releases.archive import ANSIBLE
 from ops.settings import REPOSITORY, OpsSettings
 
 Say = Callable[[str], None]
@@ -47,7 +49,7 @@ def make_image(settings: OpsSettings, say: Say, *, force: bool = False) -> Baked
     reason = obstacle()
     if reason:
         raise LocalError(f"no image can be baked here: {reason}")
-    ingredients = bake.gather(settings, say)
+    ingredients = gather(settings, say)
     inputs = _digest(ingredients.variables())
     there = current_baked()
     if there and there.inputs == inputs and not force:
@@ -79,7 +81,7 @@ def replace_other_image(aws: Connection, image_id: str, say: Say) -> None:
 
 def _bake(
     settings: OpsSettings,
-    ingredients: bake.Ingredients,
+    ingredients: Ingredients,
     build: Path,
     port: int,
     key: Path,
@@ -100,19 +102,19 @@ def _bake(
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
-    folder = bake.PACKER
-    if bake.packer_version() < (1, 9):
+    folder = packer.TEMPLATES
+    if packer.installed_version() < (1, 9):
         folder = build / "packer"
-        for what in bake.without_what_old_packer_lacks(folder):
+        for what in packer.without_what_old_packer_lacks(folder):
             say(f"left out, this Packer does not know it: {what}")
-        (build / "ansible").symlink_to(bake.ANSIBLE)
-    return bake.bake(settings, ingredients, say, packer=folder, overrides=overrides, environment=environment)
+        (build / "ansible").symlink_to(ANSIBLE)
+    return bake.bake(settings, ingredients, say, templates=folder, overrides=overrides, environment=environment)
 
 
 def _digest(variables: dict[str, object]) -> str:
     """Of everything an image is made of."""
     digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
-    for folder in (bake.PACKER, bake.ANSIBLE):
+    for folder in (packer.TEMPLATES, ANSIBLE):
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
             digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
     digest.update(_SOURCES.encode() + _BASE_PACKAGES.encode())
@@ -173,7 +175,7 @@ def _emulated_ec2(build: Path, key: Path) -> Iterator[str]:
         "PATH": os.environ["PATH"],
         "MOTO_AMIS_PATH": str(Path(__file__).with_name("source_images.json")),
     }
-    service.start([str(bake.IMAGE_VENV / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], environment)
+    service.start([str(packer.IMAGE_VENV / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], environment)
     try:
         deadline = time.monotonic() + 60
         while not _answers(endpoint):
@@ -208,14 +210,12 @@ def _keep(build: Path, image_id: str, inputs: str, seconds: float) -> Baked:
     target = images / image_id
     target.mkdir()
     (build / "root").rename(target / "root")
-    record = {"image_id": image_id, "root": str(target / "root"), "inputs": inputs, "seconds": round(seconds, 1)}
-    unfinished = WORK / "current.json.new"
-    unfinished.write_text(json.dumps(record, indent=2) + "\n")
-    unfinished.replace(WORK / "current.json")
+    baked = Baked(image_id, target / "root", inputs, seconds)
+    keep_as_current(baked)
     for old in images.iterdir():
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
-    return Baked(image_id, target / "root", inputs, seconds)
+    return baked
 
 
 def _discard(build: Path) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from local.errors import LocalError
+from local.images.current import current_baked
 from local.machines import namespaces
 from local.machines.base import Blueprint, Execution, Shell
 from local.machines.container import Container, mount_clone, obstacle, unmount_clone
 from local.machines.imds import MetadataServer
 from local.machines.namespaces import METADATA_ADDRESS, Network
 from local.machines.ssh import ssh_access
-from ops.capacity.image import current_baked
 
 UNIT = "whisper-processor"
 _LOGGED = ("", "-failed", "-check", "-update", "-update-now")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -14,19 +15,21 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from contracts.names import DATABASE_SECRET
+from contracts.names import DATABASE_SECRET, IMAGE_PARAMETER
 from local import machines
 from local.errors import LocalError
+from local.images.current import offered_image_id
 from local.machines.nspawn import sweep_all
 from local.platform.mariadb import MariaDB
 from local.platform.processes import Service
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_ssm import SSMClient
 
 Say = Callable[[str], None]
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -92,6 +95,8 @@ class LocalCloud:
             self._start_emulator()
         self._wait_until_healthy()
         self._store_secret()
+        self.offer_image()
+        self._write_session_program()
         kind = self.root / "run" / "machine-kind"
         if self.supervisor.process() is not None and (not kind.exists() or kind.read_text() != self.machine):
             self.supervisor.stop(180)  # its machines are of another kind
@@ -189,16 +194,28 @@ class LocalCloud:
 
     def _store_secret(self) -> None:
         """On AWS the backend's secret is there before us; here it must be made."""
-        client: SecretsManagerClient = self.session().client(
-            "secretsmanager",
-            endpoint_url=self.endpoint,
-            verify=str(self.certificate) if self.certificate else None,
-        )
+        client: SecretsManagerClient = self._client("secretsmanager")
         text = json.dumps(self.database.credentials())
         try:
             client.create_secret(Name=DATABASE_SECRET, SecretString=text)
         except client.exceptions.ResourceExistsException:
             client.put_secret_value(SecretId=DATABASE_SECRET, SecretString=text)
+
+    def offer_image(self) -> None:
+        """On AWS `make ami` records the image to launch; here it is the one of this machine."""
+        client: SSMClient = self._client("ssm")
+        client.put_parameter(Name=IMAGE_PARAMETER, Value=offered_image_id(), Type="String", Overwrite=True)
+
+    def _write_session_program(self) -> None:
+        """What SSM's Session Manager is on AWS: a program that opens a shell on the instance it is given."""
+        program = self.root / "session"
+        command = shlex.join([sys.executable, "-m", "local", "session"])
+        program.write_text(f'#!/bin/sh\ncd {shlex.quote(str(_CHECKOUT))} && exec {command} "$@"\n')
+        program.chmod(0o700)
+
+    def _client(self, service: str) -> Any:
+        verify = str(self.certificate) if self.certificate else None
+        return self.session().client(service, endpoint_url=self.endpoint, verify=verify)  # type: ignore[call-overload]
 
 
 def _taken(port: int) -> bool:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.keys import AUDIO_PREFIX, AUTOSCALER_PREFIX
+from ops import git
 from ops.autoscaler.package import key_of, pack
 from ops.aws.connection import Connection
 from ops.aws.stacks import change_parameters, deploy_stack
 from ops.capacity import fleet
 from ops.errors import OpsError
-from ops.images.bake import git_revision
 from ops.prices import hourly_price
 from ops.settings import Cloud, Stack, as_text
 
@@ -203,7 +203,7 @@ def _number(version: Version | None) -> str:
 
 def _publish(aws: Connection, function: str) -> Version:
     """Lambda itself answers with the version there is when neither code nor configuration changed since."""
-    found = aws.functions.publish_version(FunctionName=function, Description=git_revision())
+    found = aws.functions.publish_version(FunctionName=function, Description=git.revision())
     return Version(int(found["Version"]), found.get("Description", ""))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +18,6 @@ from ops.aws import run_command
 from ops.aws.connection import Connection
 from ops.capacity.holds import hold_from_now
 from ops.errors import OpsError
-from ops.settings import REPOSITORY, Cloud
 
 Say = Callable[[str], None]
 _POLL_SECONDS = 1.0
@@ -96,10 +94,10 @@ cd "${{WHISPER_HOME:-/opt/whisper}}" && timeout {int(minutes * 60)} python3.11 p
 def session(aws: Connection) -> None:
     """Open a shell on the machine; replaces this process. Raises OpsError when that cannot be."""
     instance_id = running_instance(aws)
-    if aws.settings.cloud is Cloud.LOCAL:
-        sys.stdout.flush()
-        os.chdir(REPOSITORY)
-        os.execv(sys.executable, [sys.executable, "-m", "local", "session", instance_id])  # noqa: S606
+    if local := aws.settings.session_program:
+        if not local.exists():
+            raise OpsError(f"{local} is missing: run `make up`")
+        os.execv(local, [str(local), instance_id])  # noqa: S606
     for program, source in (("aws", "the AWS CLI"), ("session-manager-plugin", "AWS's Session Manager plugin")):
         if shutil.which(program) is None:
             raise OpsError(f"{program} is not installed: it is {source}, see AWS's documentation for its package")

@@ -1,58 +1,30 @@
-"""The image that machines are launched from: named in `.env`, or the one baked last."""
+"""The image that machines are launched from: named in `.env`, or the one recorded last."""
 
 from __future__ import annotations
-
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
-from botocore.exceptions import ClientError
 
 from contracts.names import IMAGE_PARAMETER
 from ops.aws.connection import Connection
 from ops.errors import OpsError
-from ops.settings import REPOSITORY, Cloud
-
-WORK = REPOSITORY / ".local" / "image"
-PLACEHOLDER = "ami-0123456789abcdef0"
-"""The local cloud's machine that is a process has no image."""
-
-
-@dataclass(frozen=True)
-class Baked:
-    """What `make image` made."""
-
-    image_id: str
-    root: Path
-    inputs: str
-    seconds: float
+from ops.settings import Cloud
 
 
 def record(aws: Connection, image_id: str) -> None:
+    """From now on this is the image to launch."""
     aws.ssm.put_parameter(Name=IMAGE_PARAMETER, Value=image_id, Type="String", Overwrite=True)
 
 
 def image_id(aws: Connection) -> str:
     """The image to launch: IMAGE_ID in .env, else what was baked last. Raises OpsError when there is none."""
-    settings = aws.settings
-    if settings.image_id:
-        return settings.image_id
-    if settings.cloud is Cloud.LOCAL:
-        baked = current_baked()
-        return baked.image_id if baked else PLACEHOLDER
+    chosen = aws.settings.image_id or recorded_image_id(aws)
+    if chosen is None:
+        verb = "up" if aws.settings.cloud is Cloud.LOCAL else "ami"
+        raise OpsError(f"there is no image yet: run `make {verb}`, or set IMAGE_ID in .env")
+    return chosen
+
+
+def recorded_image_id(aws: Connection) -> str | None:
+    """What was baked last; None before the first bake."""
     try:
         return aws.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ParameterNotFound":
-            raise OpsError("there is no image yet: run `make ami`, or set IMAGE_ID in .env") from error
-        raise
-
-
-def current_baked() -> Baked | None:
-    """What `make image` made last on this machine."""
-    try:
-        found = json.loads((WORK / "current.json").read_text())
-    except FileNotFoundError:
+    except aws.ssm.exceptions.ParameterNotFound:
         return None
-    baked = Baked(found["image_id"], Path(found["root"]), found["inputs"], found["seconds"])
-    return baked if baked.root.is_dir() else None

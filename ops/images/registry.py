@@ -1,4 +1,4 @@
-"""The appliance's images that EC2 keeps: which there are, what refers to each, and which may go."""
+"""The appliance's images that EC2 keeps: what each is, what refers to each, and which may go."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from contracts.names import IMAGE_PARAMETER
 from contracts.tags import IMAGE_PROCESSOR_TAG, IMAGE_REVISION_TAG, ROLE_TAG
 from ops.aws.connection import Connection, tags_of
+from ops.capacity.image import recorded_image_id
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef, LaunchTemplateSpecificationTypeDef
@@ -137,10 +137,8 @@ Reference = tuple[str, str]
 def _records(aws: Connection, _images: Collection[str]) -> Iterator[Reference]:
     if aws.settings.image_id:
         yield aws.settings.image_id, "IMAGE_ID"
-    try:
-        yield aws.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"], "the last bake"
-    except aws.ssm.exceptions.ParameterNotFound:
-        return
+    if recorded := recorded_image_id(aws):
+        yield recorded, "the last bake"
 
 
 def _instances(aws: Connection, images: Collection[str]) -> Iterator[Reference]:

@@ -14,6 +14,7 @@ from contracts.tags import HOLD_TAG
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection, tags_of
 from ops.settings import REPOSITORY
+from testbed.system import kept_up
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 
@@ -123,3 +124,19 @@ def test_the_old_name_of_a_verb_does_the_same_and_names_the_new_one(
     assert ended.returncode == 0
     assert ended.stdout.splitlines()[0].strip() == "`make release` is now called `make resume`"
     assert HOLD_TAG not in tags_of(deployed.instance())
+
+
+def test_a_session_is_a_shell_on_the_appliance(deployed: Connection, command_environment: dict[str, str]) -> None:
+    with kept_up(deployed):
+        told = subprocess.run(
+            [sys.executable, "-m", "ops", "session"],
+            cwd=REPOSITORY,
+            env=command_environment,
+            input="systemctl is-active whisper-processor\nexit\n",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert told.returncode == 0, told
+    assert "\nactive\n" in told.stdout

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
-from contracts.names import IMAGE_PARAMETER
+from local.images import current
+from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
+from ops.capacity import image
+from ops.errors import OpsError
 from ops.images import registry
 from testbed.cloud import quiet
 
@@ -42,9 +46,9 @@ def baked(deployed: Connection) -> Iterator[list[str]]:
         made.append(bake(deployed, f"classreflect-whisper-test-{number}"))
         time.sleep(1.1)
     yield made
-    for image in registry.read_images(deployed):
-        deployed.ec2.deregister_image(ImageId=image.id)
-        for snapshot in image.snapshots:
+    for one in registry.read_images(deployed):
+        deployed.ec2.deregister_image(ImageId=one.id)
+        for snapshot in one.snapshots:
             deployed.ec2.delete_snapshot(SnapshotId=snapshot)
 
 
@@ -88,9 +92,10 @@ def test_what_something_refers_to_is_listed_with_it_and_survives_pruning(
     )
     ran = deployed.ec2.run_instances(MinCount=1, MaxCount=1, ImageId=by_instance, InstanceType="t3.micro")
     instance_id = ran["Instances"][0]["InstanceId"]
-    deployed.ssm.put_parameter(Name=IMAGE_PARAMETER, Value=recorded, Type="String", Overwrite=True)
+    launched = image.image_id(deployed)
+    image.record(deployed, recorded)
     try:
-        found = {image.id: list(image.references) for image in registry.read_images(deployed)}
+        found = {one.id: list(one.references) for one in registry.read_images(deployed)}
         assert found == {
             template: ["launch template groups version 1"],
             by_instance: [instance_id],
@@ -104,14 +109,14 @@ def test_what_something_refers_to_is_listed_with_it_and_survives_pruning(
         assert (snapshots(deployed), len(registry.read_images(deployed))) == (there, 6), "a dry run"
 
         assert registry.prune(deployed, quiet, delete=True) == 1
-        assert {image.id for image in registry.read_images(deployed)} == set(baked) - {superseded}
+        assert {one.id for one in registry.read_images(deployed)} == set(baked) - {superseded}
         assert len(there - snapshots(deployed)) == 1
         assert registry.prune(deployed, quiet, delete=True) == 0
     finally:
         deployed.autoscaling.delete_auto_scaling_group(AutoScalingGroupName="by-number", ForceDelete=True)
         deployed.ec2.delete_launch_template(LaunchTemplateId=by_number)
         deployed.ec2.terminate_instances(InstanceIds=[instance_id])
-        deployed.ssm.delete_parameter(Name=IMAGE_PARAMETER)
+        image.record(deployed, launched)
 
 
 def test_a_deletion_that_was_cut_off_is_ended_by_the_next_but_no_bake_is_disturbed(
@@ -124,4 +129,26 @@ def test_a_deletion_that_was_cut_off_is_ended_by_the_next_but_no_bake_is_disturb
     assert left in snapshots(deployed), "so young a snapshot may be of a bake that is not done"
     registry.prune(deployed, quiet, delete=True, now=datetime.now(UTC) + timedelta(days=2))
     assert left not in snapshots(deployed)
-    assert {s for image in registry.read_images(deployed) for s in image.snapshots} <= snapshots(deployed)
+    assert {s for one in registry.read_images(deployed) for s in one.snapshots} <= snapshots(deployed)
+
+
+def test_a_cloud_that_is_up_launches_from_what_is_baked_meanwhile(
+    deployed: Connection, local_cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = image.image_id(deployed)
+    monkeypatch.setattr(current, "_RECORD", tmp_path / "current.json")
+    current.keep_as_current(current.Baked("ami-0aaaaaaaaaaaaaaaa", tmp_path, "inputs", 1.0))
+    assert image.image_id(deployed) == before
+    try:
+        local_cloud.offer_image()
+        assert image.image_id(deployed) == "ami-0aaaaaaaaaaaaaaaa"
+    finally:
+        image.record(deployed, before)
+
+
+def test_without_an_image_the_verb_that_makes_one_is_named(deployed: Connection) -> None:
+    elsewhere = Connection(deployed.settings.model_copy(update={"aws_region": "eu-west-1"}))
+    with pytest.raises(OpsError, match=r"there is no image yet: run `make up`, or set IMAGE_ID in \.env"):
+        image.image_id(elsewhere)
+    named = Connection(elsewhere.settings.model_copy(update={"image_id": "ami-0bbbbbbbbbbbbbbbb"}))
+    assert image.image_id(named) == "ami-0bbbbbbbbbbbbbbbb"

@@ -11,33 +11,34 @@ import pytest
 
 from local.machines.namespaces import Relay
 from ops.errors import OpsError
-from ops.images import bake
+from ops.images import packer
 from ops.releases import wheelhouse
+from ops.releases.archive import ANSIBLE
 from tests.image.roles import defaults, text
 
 
 def test_an_old_packer_is_spared_just_what_it_does_not_know(tmp_path: Path) -> None:
-    left_out = bake.without_what_old_packer_lacks(tmp_path)
+    left_out = packer.without_what_old_packer_lacks(tmp_path)
     source = (tmp_path / "sources.pkr.hcl").read_text()
     assert "metadata_options" not in source
     assert "imds_support" not in source
     assert not (tmp_path / "plugins.pkr.hcl").exists()
     assert len(left_out) == 2
     for name in ("build.pkr.hcl", "variables.pkr.hcl"):
-        assert (tmp_path / name).read_bytes() == (bake.PACKER / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (packer.TEMPLATES / name).read_bytes()
 
 
 def test_a_template_without_imdsv2_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = tmp_path / "packer"
     changed.mkdir()
     (changed / "sources.pkr.hcl").write_text('source "amazon-ebs" "appliance" {\n}\n')
-    monkeypatch.setattr(bake, "PACKER", changed)
+    monkeypatch.setattr(packer, "TEMPLATES", changed)
     with pytest.raises(OpsError, match="imds_support"):
-        bake.without_what_old_packer_lacks(tmp_path / "copy")
+        packer.without_what_old_packer_lacks(tmp_path / "copy")
 
 
 def test_imdsv2_is_required_while_baking_and_afterwards() -> None:
-    source = (bake.PACKER / "sources.pkr.hcl").read_text()
+    source = (packer.TEMPLATES / "sources.pkr.hcl").read_text()
     assert 'http_tokens                 = "required"' in source
     assert 'imds_support = "v2.0"' in source
 
@@ -69,7 +70,7 @@ def test_the_defaults_of_the_roles_fill_each_other_in() -> None:
 
 
 def test_the_databases_certificates_are_those_the_role_names() -> None:
-    path = bake.ANSIBLE / "roles" / "aws" / "files" / "rds-authorities.crt"
+    path = ANSIBLE / "roles" / "aws" / "files" / "rds-authorities.crt"
     assert wheelhouse.sha256(path) == defaults()["aws_database_ca_sha256"]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(path)

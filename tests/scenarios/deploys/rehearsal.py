@@ -29,6 +29,7 @@ from contracts.jobs import JobStatus
 from contracts.keys import DEPLOY_LOCK_KEY, Owner
 from contracts.metrics import NAMESPACE, UPDATE_FAILED
 from local.errors import LocalError
+from local.images.current import current_baked
 from local.machines import MachineKind
 from local.machines.container import Container, obstacle
 from local.machines.namespaces import PREFIX
@@ -36,9 +37,8 @@ from local.platform.cloud import LocalCloud
 from ops.aws import metrics
 from ops.aws.connection import Connection
 from ops.capacity import appliance, launch
-from ops.capacity.image import current_baked
 from ops.errors import OpsError
-from ops.images import bake
+from ops.images.ingredients import SAMPLE
 from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
 from ops.releases import rollout, store
@@ -461,7 +461,7 @@ def _staged(cloud: LocalCloud, settings: OpsSettings, folder: Path, say: Say) ->
     )
     aws = Connection(mine)
     long = folder / "long.flac"
-    sources = [f"-i {bake.SAMPLE}" for _ in range(_REPEATS)]
+    sources = [f"-i {SAMPLE}" for _ in range(_REPEATS)]
     command = ["ffmpeg", "-v", "error", *" ".join(sources).split()]
     command += ["-filter_complex", f"concat=n={_REPEATS}:v=0:a=1", str(long)]
     subprocess.run(command, check=True)
@@ -475,7 +475,7 @@ def _staged(cloud: LocalCloud, settings: OpsSettings, folder: Path, say: Say) ->
         appliance.hold(aws, _HOLD, lambda _text: None)
         appliance.wait_for(aws, "running", 120)
         variants = Variants(build_wheelhouse(FOLDER, say), folder / "variants")
-        yield Stage(cloud, aws, variants, say, bake.SAMPLE, long)
+        yield Stage(cloud, aws, variants, say, SAMPLE, long)
     finally:
         cloud.destroy(lambda _text: None)
 
