@@ -20,8 +20,8 @@ from bench import autoscaler, cost, measured, plot, recordings, report, schedule
 from bench.contenders import REFERENCE, Contender, Family, named, parse, usual
 from bench.recordings import Recording
 from bench.results import Results, Run, Store, this_machine
-from ops.__main__ import run as run_app
 from ops.cli import screen
+from ops.cli.errors import run as run_app
 from ops.errors import OpsError
 from ops.settings import REPOSITORY, OpsSettings
 

@@ -21,9 +21,9 @@ from local.machines.base import Shell
 from local.machines.container import obstacle
 from local.platform.channel import ChannelError, ask
 from local.platform.cloud import LocalCloud
-from ops.__main__ import run
 from ops.aws.connection import Connection
 from ops.cli import screen
+from ops.cli.errors import run
 from ops.errors import OpsError
 from ops.infrastructure import migrate
 from ops.settings import Cloud, OpsSettings

@@ -9,12 +9,12 @@ from pathlib import Path
 from contracts.jobs import EngineName
 from contracts.keys import Owner
 from local.platform.cloud import LocalCloud
-from ops.__main__ import submit_with_progress, watch_with_progress
 from ops.autoscaler import release
 from ops.aws.connection import Connection
 from ops.aws.logs import read_events
 from ops.capacity import mode
-from ops.cli import screen
+from ops.cli import screen, tables
+from ops.cli.lessons import submit_with_progress, watch_with_progress
 from ops.errors import OpsError
 from ops.infrastructure import deploy, migrate
 from ops.lessons import lesson
@@ -70,7 +70,7 @@ def demo(cloud: LocalCloud, file: Path) -> None:
 
     _title("timeline", "")
     moments = timeline(read_events(aws, uploaded), job_id, uploaded, stopped)
-    screen.show_timeline(moments)
+    tables.show_timeline(moments)
     _tell_cost(moments, lesson.find_job(aws, job_id), settings.instance_type)
     _wait_for_rule(aws)
     machines.wait_idle(aws, _SETTLE_SECONDS)

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ops.__main__ import run
 from ops.cli import screen
+from ops.cli.errors import run
 from ops.errors import OpsError
 from ops.settings import REPOSITORY, OpsSettings
 from planner import figures, report

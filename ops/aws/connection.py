@@ -202,3 +202,8 @@ class Connection:
 def in_group(instance: InstanceTypeDef) -> bool:
     """Whether an Auto Scaling group launched the instance."""
     return GROUP_TAG in tags_of(instance)
+
+
+def connect() -> Connection:
+    """To the cloud that `.env` names."""
+    return Connection(OpsSettings())

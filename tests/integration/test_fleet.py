@@ -19,7 +19,7 @@ from ops.aws import run_command
 from ops.aws.connection import Connection
 from ops.aws.logs import LogEvent, read_events
 from ops.capacity import appliance, fleet, launch, mode
-from ops.cli import screen
+from ops.cli import status_screen
 from ops.errors import OpsError
 from ops.infrastructure import deploy
 from ops.lessons import lesson
@@ -125,7 +125,7 @@ def test_the_verbs_keep_a_machine_up_and_send_it_away(fleet_deployed: Connection
         assert now.fleet.hold is not None
         assert now.fleet.hold.active
         assert [each.instance_id for each in now.machines] == [instance["InstanceId"]]
-        shown = dict(screen.status_rows(now, datetime.now(UTC)))
+        shown = dict(status_screen.status_rows(now, datetime.now(UTC)))
         assert "desired 1 of 3" in shown["fleet"]
         checks = {check.name: check for check in doctor.examine(aws)}
         for name in ("capacity mode", "appliance", "hold", "SSM", "service"):

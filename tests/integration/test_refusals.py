@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from local.platform.ports import free_port
-from ops.__main__ import app, run
 from ops.aws.connection import Connection
+from ops.cli.application import application
+from ops.cli.errors import run
 from ops.settings import REPOSITORY
 
+app = application()
 SAMPLE = str(REPOSITORY / "samples" / "lesson.flac")
 ARGUMENTS = {"submit": [SAMPLE], "destroy": ["--yes"], "test-ami": ["i-0123456789abcdef0"]}
 CLOUDLESS = {"models", "validate-image", "verify-baked"}
@@ -42,8 +46,9 @@ DATABASE_ONLY = ["jobs", "watch", "transcript", "migrate"]
 
 
 def verbs() -> list[str]:
-    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
-    return sorted(set(names) - CLOUDLESS)
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    return sorted(set(command.commands) - CLOUDLESS)
 
 
 @pytest.fixture(autouse=True)

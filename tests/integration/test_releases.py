@@ -17,7 +17,7 @@ from contracts.names import WANTED_PARAMETER
 from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, PROCESSOR_TAG
 from ops.aws.connection import Connection
 from ops.capacity import appliance
-from ops.cli import screen
+from ops.cli import tables
 from ops.errors import OpsError
 from ops.observability import status
 from ops.releases import rollout, store
@@ -258,7 +258,7 @@ def test_versions_tell_what_is_there_wanted_and_running(
         assert rows[second.release.name]["wanted"]
         assert rows[first.release.name]["previous"]
         assert [runner["instance_id"] for runner in rows[first.release.name]["on"]] == [instance_id]
-        screen.show_versions(store.versions(aws))
+        tables.show_versions(store.versions(aws))
     finally:
         aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": PROCESSOR_TAG, "Value": before or "-"}])
 

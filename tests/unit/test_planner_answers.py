@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from contracts.capacity import CapacityMode
-from ops.__main__ import run as run_app
+from ops.cli.errors import run as run_app
 from ops.errors import OpsError
 from ops.prices import cost_usd, disk_usd_per_gib_month, hourly_price
 from ops.settings import OpsSettings

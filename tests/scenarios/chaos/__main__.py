@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from ops.__main__ import run as run_app
 from ops.cli import screen
+from ops.cli.errors import run as run_app
 from ops.settings import REPOSITORY
 from tests.scenarios.chaos import audio, audio_plan, hostile, hostile_plan, storm, storm_plan
 from tests.scenarios.chaos.stage import Stage, open_stage

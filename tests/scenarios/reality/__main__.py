@@ -13,11 +13,11 @@ import typer
 
 from contracts.capacity import CapacityMode
 from contracts.jobs import EngineName
-from ops.__main__ import run as run_app
 from ops.autoscaler import release
 from ops.aws.connection import Connection
 from ops.capacity import mode
 from ops.cli import screen
+from ops.cli.errors import run as run_app
 from ops.infrastructure import deploy, migrate
 from ops.releases.settings import write_settings
 from ops.settings import REPOSITORY, OpsSettings
