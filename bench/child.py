@@ -153,7 +153,7 @@ def _default(name: str) -> float:
 @contextmanager
 def _progress(on_first: Callable[[], None]) -> Iterator[None]:
     """Call back when the child's progress, which the worker reads from shared memory, leaves zero."""
-    from whisper_processor.engines import child  # noqa: PLC0415
+    from whisper_processor.engines.child import start_child  # noqa: PLC0415
 
     fraction = RawValue(c_double, 0.0)
     ended = threading.Event()
@@ -164,7 +164,7 @@ def _progress(on_first: Callable[[], None]) -> Iterator[None]:
         if fraction.value > 0:
             on_first()
 
-    child._start_child(fraction)
+    start_child(fraction)
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
     try:

@@ -20,9 +20,10 @@ import pytest
 from contracts.jobs import EngineName
 from ops.settings import REPOSITORY
 from whisper_processor.audio.media import Recording, decode, read_samples
+from whisper_processor.audio.sound import SAMPLE_RATE, Samples
 from whisper_processor.audio.speech import has_speech, speech_seconds, windows
 from whisper_processor.engines import load_engine
-from whisper_processor.engines.base import SAMPLE_RATE, Engine, Options, Samples, Transcription
+from whisper_processor.engines.base import Engine, Options, Transcription
 from whisper_processor.engines.child import ChildTranscriber, Work
 from whisper_processor.engines.choice import Precision
 from whisper_processor.engines.cores import Lanes, lanes_for

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whisper_processor.audio.sound import SAMPLE_RATE
 from whisper_processor.audio.speech import WINDOW_SECONDS
-from whisper_processor.engines.base import SAMPLE_RATE
 from whisper_processor.engines.windowed import batch_size
 
 WINDOW = WINDOW_SECONDS * SAMPLE_RATE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from whisper_processor.audio.media import decode, probe, read_samples
-from whisper_processor.engines.base import SAMPLE_RATE
+from whisper_processor.audio.sound import SAMPLE_RATE
 from whisper_processor.errors import PermanentError
 
 TONE = ["-f", "lavfi", "-i", "sine=frequency=440:duration=3"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whisper_processor.audio.sound import SAMPLE_RATE
 from whisper_processor.audio.speech import CHUNK, WINDOW_SECONDS, Span, Window, find, pack, padded
-from whisper_processor.engines.base import SAMPLE_RATE
 
 WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 RUNS = st.lists(st.tuples(st.integers(1, 1500), st.integers(1, 200)), max_size=30)

@@ -18,7 +18,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from contracts.jobs import EngineName
-from whisper_processor.engines.base import SAMPLE_RATE, Segment, Transcription
+from whisper_processor.audio.sound import SAMPLE_RATE
+from whisper_processor.engines.base import Segment, Transcription
 from whisper_processor.engines.child import Done, Work, transcribe_in_child
 
 FOLDER_VARIABLE = "CHAOS_FOLDER"

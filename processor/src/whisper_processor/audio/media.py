@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whisper_processor.engines.base import SAMPLE_RATE, Samples
+from whisper_processor.audio.sound import SAMPLE_RATE, Samples
 from whisper_processor.errors import PermanentError, TransientError
 from whisper_processor.waiting import TICK_SECONDS, Tick, no_tick
 

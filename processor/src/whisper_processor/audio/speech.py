@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from faster_whisper.vad import get_vad_model
 
-from whisper_processor.engines.base import SAMPLE_RATE, Samples, Sound
+from whisper_processor.audio.sound import SAMPLE_RATE, Samples, Sound
 
 CHUNK = 512
 """Samples in one step of the detector: 32 ms."""

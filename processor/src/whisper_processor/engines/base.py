@@ -6,27 +6,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from contracts.jobs import Task
+from whisper_processor.audio.sound import Sound
 from whisper_processor.errors import PermanentError
-
-SAMPLE_RATE = 16_000
-"""Hz, mono: the only rate that Whisper's feature extractor accepts."""
-
-Samples = NDArray[np.float32]
-"""One channel at SAMPLE_RATE, amplitude -1 to 1."""
-
-
-class Sound(Protocol):
-    """Samples that may be on disk, where a slice is read when needed. An array is a Sound too."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Samples: ...
-
 
 ReportProgress = Callable[[float], None]
 """Called with the fraction done, from 0 to 1, never decreasing."""

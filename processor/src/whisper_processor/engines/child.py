@@ -1,7 +1,7 @@
 """The transcription runs in a child process: a crash, a kill or a hang costs one attempt, not the worker.
 
-The child keeps the model it loaded for the next job, and drops it before it loads another, so that memory
-stays within one model.
+The child keeps its model for the next job, and drops it before it loads another one, so that there is never more
+than one in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from whisper_processor.waiting import settle
 
 
 class Work(BaseModel):
-    """One transcription, as the child needs it."""
+    """What the child needs for one transcription."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,7 +47,7 @@ class Done(BaseModel):
 
     transcription: Transcription
     model_load_seconds: float = 0.0
-    """0 when the model was there from a job before."""
+    """0 when an earlier job had loaded the model."""
 
 
 class Transcriber(Protocol):
@@ -57,7 +57,7 @@ class Transcriber(Protocol):
 
 
 class ChildTranscriber:
-    """A pool of one child. Context manager: leaving it ends the child."""
+    """A pool of one child process. A context manager: its end is the child's end."""
 
     def __init__(
         self,
@@ -78,17 +78,17 @@ class ChildTranscriber:
         self._end_pool()
 
     def prepare(self, engine: EngineName, model: Path, threads: int) -> None:
-        """Begin to load the model, and return at once: the recording is made ready meanwhile.
+        """Start to load the model and return at once, so that the recording can be decoded meanwhile.
 
-        What goes wrong with it is the transcription's to tell, which loads what is not there.
+        Errors are not reported here: `transcribe` loads a model that is missing, and reports them.
         """
         self._schedule(self._load, engine, model, threads)
 
     def transcribe(self, work: Work, deadline_seconds: float, on_tick: Callable[[float], None]) -> Done:
-        """Transcribe, calling `on_tick` with the fraction done several times a second.
+        """Transcribe, and call `on_tick` several times a second with the fraction done.
 
-        An exception out of `on_tick` (drain) ends the child and goes on. Raises TransientError when the child
-        dies, overruns the deadline or meets what it did not expect, PermanentError for what cannot be done.
+        An exception from `on_tick` (a drain) ends the child and propagates. Raises TransientError when the child
+        dies, exceeds the deadline or meets an unexpected error, PermanentError for work that cannot be done.
         """
         self._progress.value = 0.0
         overrun = time.monotonic() + deadline_seconds
@@ -102,7 +102,7 @@ class ChildTranscriber:
         try:
             settle(future, tick)
         except BaseException:
-            # Cancelling, or pebble's own timeout, would spare a child that hangs before it has begun with the job.
+            # Neither cancelling nor pebble's own timeout ends a child that hangs before it has started the job.
             self._replace_pool()
             raise
         return _outcome(future)
@@ -111,14 +111,14 @@ class ChildTranscriber:
         try:
             return self._pool.schedule(run, args=given)
         except RuntimeError:
-            # pebble gives its pool up for good when the child was killed between two jobs.
+            # pebble closes its pool for good when the child is killed between two jobs.
             self._replace_pool()
             return self._pool.schedule(run, args=given)
 
     def _new_pool(self) -> ProcessPool:
-        # pebble: a child that dies is an exception of its job's alone, and is replaced.
+        # pebble reports a child's death as an exception of its job, and replaces the child.
         context = multiprocessing.get_context("spawn")
-        return ProcessPool(max_workers=1, context=context, initializer=_start_child, initargs=(self._progress,))
+        return ProcessPool(max_workers=1, context=context, initializer=start_child, initargs=(self._progress,))
 
     def _replace_pool(self) -> None:
         self._end_pool()
@@ -141,50 +141,53 @@ def _outcome(future: Future[Done]) -> Done:
     except CancelledError as error:
         raise TransientError("the transcription was cancelled") from error
     except Exception as error:
-        # Whatever an engine raises costs this job an attempt, never the worker; its text may quote speech.
+        # Whatever an engine raises costs the job one attempt, never the worker. Its text may quote speech.
         raise TransientError(f"the transcription failed ({type(error).__name__})") from error
 
 
 _loaded: tuple[tuple[EngineName, Path, int], Engine] | None = None
-_untold_load_seconds = 0.0
+_unreported_load_seconds = 0.0
 _child_progress: c_double | None = None
 
 
-def _start_child(progress: c_double) -> None:
+def start_child(progress: c_double) -> None:
+    """Prepare this process to transcribe; it writes the fraction done to `progress`."""
     global _child_progress  # noqa: PLW0603 - a process's own state
     _child_progress = progress
     import tqdm  # noqa: PLC0415
 
-    # tqdm, which the engines use, would make a semaphore, and leave it behind when this process is ended.
+    # Otherwise tqdm, which the engines use, creates a semaphore and leaves it behind when this process is killed.
     tqdm.tqdm.set_lock(threading.RLock())
-    # Ctrl-C and a service stop go to the whole group; the worker alone decides what they mean.
+    # Ctrl-C and a service stop go to the whole process group; only the worker decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def transcribe_in_child(work: Work) -> Done:
-    global _untold_load_seconds
-    # Here, because they load what the worker itself has no use for: it is to poll at once, and to stay small.
+    """Transcribe in this process. A recording without speech has no segments (Whisper would invent text)."""
+    global _unreported_load_seconds
+    # Imported here because the worker does not need their libraries: it must poll at once, and stay small.
     from whisper_processor.audio.media import Recording  # noqa: PLC0415
     from whisper_processor.audio.speech import has_speech  # noqa: PLC0415
 
     recording = Recording(work.samples)
-    if not has_speech(recording):  # Whisper invents text for silence
+    if not has_speech(recording):
         return Done(transcription=Transcription(language=None, segments=()))
     engine = _engine(work.engine, work.model, work.options.threads)
-    loading, _untold_load_seconds = _untold_load_seconds, 0.0
+    loading, _unreported_load_seconds = _unreported_load_seconds, 0.0
     return Done(transcription=engine.transcribe(recording, work.options, _report), model_load_seconds=loading)
 
 
 def load_in_child(name: EngineName, model: Path, threads: int) -> None:
-    import whisper_processor.audio.speech  # noqa: F401, PLC0415 - the transcription needs it at once
+    """Load the model in this process, for the transcription that follows."""
+    import whisper_processor.audio.speech  # noqa: F401, PLC0415 - the transcription needs it first
 
     _engine(name, model, threads)
 
 
 def _engine(name: EngineName, model: Path, threads: int) -> Engine:
-    """The engine with its model, loaded unless it is there."""
-    global _loaded, _untold_load_seconds  # noqa: PLW0603 - the model kept for the next job
+    """The engine with its model, which is loaded unless it is the current one."""
+    global _loaded, _unreported_load_seconds  # noqa: PLW0603 - the model kept for the next job
     key = (name, model, threads)
     if _loaded is not None and _loaded[0] == key:
         return _loaded[1]
@@ -192,7 +195,7 @@ def _engine(name: EngineName, model: Path, threads: int) -> Engine:
     gc.collect()
     started = time.monotonic()
     _loaded = (key, load_engine(name, model, threads))
-    _untold_load_seconds = time.monotonic() - started
+    _unreported_load_seconds = time.monotonic() - started
     return _loaded[1]
 
 

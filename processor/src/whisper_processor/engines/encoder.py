@@ -13,8 +13,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as op
 
+from whisper_processor.audio.sound import Samples
 from whisper_processor.audio.speech import WINDOW_SECONDS
-from whisper_processor.engines.base import Samples
 from whisper_processor.models.tensors import Tensors, read_tensors
 
 _EPSILON = 1e-5

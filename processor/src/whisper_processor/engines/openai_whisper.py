@@ -11,11 +11,11 @@ import torch
 import tqdm
 import whisper
 
+from whisper_processor.audio.sound import Sound
 from whisper_processor.engines.base import (
     Options,
     ReportProgress,
     Segment,
-    Sound,
     Transcription,
     Word,
     refuse_unknown_language,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from whisper_processor.engines.base import Samples
+from whisper_processor.audio.sound import Samples
 from whisper_processor.engines.choice import Precision, precision, this_cpu
 from whisper_processor.engines.cores import Lanes, lanes_for
 from whisper_processor.engines.encoder import encoder

@@ -20,14 +20,12 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import TranscriptionOptions, get_compression_ratio, get_suppressed_tokens
 
+from whisper_processor.audio.sound import SAMPLE_RATE, Samples, Sound
 from whisper_processor.audio.speech import WINDOW_SECONDS, Window, windows
 from whisper_processor.engines.base import (
-    SAMPLE_RATE,
     Options,
     ReportProgress,
-    Samples,
     Segment,
-    Sound,
     Transcription,
     Word,
     refuse_unknown_language,
