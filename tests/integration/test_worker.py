@@ -1,4 +1,4 @@
-"""The worker's promises, each against the real queue, bucket, database and model. Faults are made, not played."""
+"""What the worker guarantees, each against a real queue, bucket, database and model, with real faults."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recordings")
     ffmpeg("-i", str(SAMPLE), "-t", "6", str(folder / "speech.flac"))
     ffmpeg("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono", "-t", "4", str(folder / "silence.flac"))
-    # Long enough for the fastest engine to be met in the midst of it.
+    # Long enough for a test to interrupt even the fastest engine.
     ffmpeg("-stream_loop", "5", "-i", str(SAMPLE), str(folder / "lesson.flac"))
     return folder
 
@@ -68,7 +68,7 @@ def site(aws: Connection, local_cloud: LocalCloud, models_dir: Path, tmp_path: P
 
 @pytest.fixture(scope="module")
 def transcriber(aws: Connection) -> Iterator[ChildTranscriber]:
-    """One child for all tests, as a worker has, so that the model is loaded once."""
+    """One child for all tests, like a worker's, so that the model is loaded only once."""
     with ChildTranscriber() as child:
         yield child
 
@@ -78,7 +78,7 @@ def completed(site: Site, job_id: str) -> bool:
 
 
 def warm(site: Site, transcriber: ChildTranscriber, speech: Path) -> None:
-    """Have the child there."""
+    """Make sure that the child is running."""
     if children():
         return
     job_id = site.submit(speech)
@@ -100,7 +100,7 @@ LOADED = "LOADED_MODEL"
 
 
 def note_load(engine: EngineName, model: Path, _threads: int) -> None:
-    """Runs in the child: says what it was to load."""
+    """Runs in the child: records what it was told to load."""
     Path(os.environ[LOADED]).write_text(f"{engine} {model}")
 
 
@@ -208,7 +208,7 @@ def test_a_worker_notices_by_the_row_that_another_has_its_job(
         worker = site.start(transcriber, poll_wait_seconds=1, empty_polls=8)
         wait_until("it is taken", lambda: site.row(job_id).get("worker") == "worker")
         site.rows("UPDATE audio_jobs SET worker='another' WHERE id=%s", job_id)
-        # It lets go of job and message, and as nobody else is there it is the one that takes both up again.
+        # It drops job and message, and takes both again, because there is no other worker.
         wait_until("it is taken anew", lambda: site.row(job_id)["attempts"] == 2)
     assert worker.ended()
     assert completed(site, job_id)
@@ -275,7 +275,7 @@ def test_what_trying_again_cannot_help_fails_at_once_with_a_reason(
                 key = site.put(content)
             case _:
                 key = site.put(speech)
-        # The backend has its row before it sends a message.
+        # The backend inserts its row before it sends a message.
         site.rows(
             "INSERT INTO audio_jobs (id, school_id, teacher_id, s3_key, status) VALUES (%s, 3, 4, %s, 'queued')",
             *(job_id, key),
@@ -291,7 +291,9 @@ def test_what_trying_again_cannot_help_fails_at_once_with_a_reason(
     assert site.counts(site.dlq_url)[0] == len(PERMANENT)
 
 
-def test_a_message_that_cannot_be_read_goes_to_the_dead_letters(site: Site, transcriber: ChildTranscriber) -> None:
+def test_a_message_that_cannot_be_read_goes_to_the_dead_letter_queue(
+    site: Site, transcriber: ChildTranscriber
+) -> None:
     site.send("{ not json")
     assert site.start(transcriber).ended()
     assert "not JSON" in site.dead()["{ not json"]
@@ -327,7 +329,7 @@ def test_after_the_last_attempt_a_passing_fault_is_final(
 def test_a_job_is_failed_before_the_queue_itself_takes_its_message_away(
     site: Site, transcriber: ChildTranscriber, speech: Path
 ) -> None:
-    """An adopted queue may allow fewer deliveries than this project allows attempts."""
+    """A queue of the backend's own may allow fewer deliveries than this project allows attempts."""
     arn = site.aws.sqs.get_queue_attributes(QueueUrl=site.dlq_url, AttributeNames=["QueueArn"])["Attributes"]
     policy = json.dumps({"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 2})
     site.aws.sqs.set_queue_attributes(QueueUrl=site.queue_url, Attributes={"RedrivePolicy": policy})
@@ -454,7 +456,7 @@ def test_a_model_that_is_not_here_is_fetched_from_the_bucket(
     assert (row["status"], row["model"]) == ("completed", "elsewhere"), row["error_message"]
 
 
-# What it tells
+# What it reports
 
 
 def test_metrics_say_what_was_done_and_what_failed(

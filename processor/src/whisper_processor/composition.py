@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Clients:
-    """The services that jobs are done with."""
+    """Clients of the AWS services that the worker's jobs use."""
 
     sqs: SQSClient
     s3: S3Client
@@ -72,7 +72,7 @@ class Clients:
 
 @dataclass(frozen=True)
 class Assembly:
-    """A worker and the parts that others need too."""
+    """A worker, and those of its parts that others need."""
 
     worker: Worker
     runner: JobRunner
@@ -89,7 +89,7 @@ def assemble(
     pulse: Pulse,
     hold: Callable[[], Hold | None] = lambda: None,
 ) -> Assembly:
-    """Build the worker and all it works with. No thread of its own is running yet."""
+    """Build the worker and its collaborators."""
     queue = LessonQueue(clients.sqs, settings.queue_url, settings.dlq_url, settings.visibility_timeout_seconds)
     store = LessonStore(clients.s3, settings.bucket)
     database = Database(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Origin(StrEnum):
-    """Marks a setting that is not the operator's to make."""
+    """Who makes a setting that the operator does not make."""
 
     STACK = "stack"
     """The foundation stack writes it to Parameter Store."""

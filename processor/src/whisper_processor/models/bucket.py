@@ -1,7 +1,7 @@
 """Models in the bucket, under `models/<engine>/<name>/`, from which an appliance fetches those it lacks.
 
-The folder's manifest marks a complete model: `make publish-model` uploads it after all the files. Only operators
-can write there, so the manifest holds the sha256s that they verified.
+A model is complete once it has its manifest, which `make publish-model` uploads after all the files. Only
+operators can write there, so the manifest holds the sha256s that they verified.
 """
 
 from __future__ import annotations

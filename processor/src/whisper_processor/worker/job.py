@@ -1,4 +1,4 @@
-"""The course of one job: claim it, transcribe it, write the outputs, complete it, and settle its message."""
+"""The course of one job: claim it, transcribe it, write the outputs, complete it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from random import Random
 
 import structlog
 
 from contracts.keys import transcript_key
 from whisper_processor.audio.media import decode
-from whisper_processor.aws.metrics import FailureKind, Metrics
+from whisper_processor.aws.metrics import Metrics
 from whisper_processor.aws.storage import LessonStore
 from whisper_processor.database.jobs import Claim, JobStore, Result
 from whisper_processor.engines.base import Transcription
 from whisper_processor.engines.child import Transcriber, Work
 from whisper_processor.engines.choice import resolve
 from whisper_processor.errors import Drained, LeaseLost, PermanentError, TransientError
-from whisper_processor.messages import JobMessage, MalformedMessage
+from whisper_processor.messages import JobMessage
 from whisper_processor.models import ModelError
 from whisper_processor.models.provider import ModelProvider
 from whisper_processor.settings import Settings
 from whisper_processor.transcripts.confidence import confidence
 from whisper_processor.transcripts.outputs import plain_text, render
-from whisper_processor.worker.backoff import retry_delay
 from whisper_processor.worker.drain import Drain, remaining_seconds
 from whisper_processor.worker.endings import (
-    AlreadyFailed,
     Completed,
     Ending,
-    Failed,
-    GivenBack,
-    LeftAlone,
-    Retried,
     Tries,
     deadline_seconds,
     ending_of_claim,
@@ -46,13 +39,14 @@ from whisper_processor.worker.heartbeat import Now
 from whisper_processor.worker.intake import Assignment
 from whisper_processor.worker.pulse import Pulse
 from whisper_processor.worker.request import resolve_request
+from whisper_processor.worker.settlement import Settlement
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Services:
-    """What jobs are done with."""
+    """What a job needs from the outside."""
 
     jobs: JobStore
     store: LessonStore
@@ -73,7 +67,6 @@ class JobRunner:
         pulse: Pulse,
         give_back_prefetched: Callable[[], None],
         most_deliveries: int | None,
-        random: Random | None = None,
     ) -> None:
         """`give_back_prefetched` is called once the worker must leave while a job is running. `most_deliveries` is
         the queue's own limit, after which SQS moves a message away; None for no limit."""
@@ -88,47 +81,30 @@ class JobRunner:
         self._give_back_prefetched = give_back_prefetched
         self._most_deliveries = most_deliveries
         self._usual_engine = resolve(settings.whisper_engine)
-        self._random = random or Random()  # noqa: S311 - jitter
+        self._settlement = Settlement(settings, services.jobs, services.metrics)
         self.now = Now()
         """Replaced as a whole: the heartbeat reads it from its own thread."""
 
     def preload(self) -> None:
-        """Start to load the usual model, beside the first poll: a machine is started because lessons wait."""
+        """Start to load the usual model during the first poll: a machine is started because lessons wait."""
         settings, engine = self._settings, self._usual_engine.engine
         with suppress(ModelError):  # it is fetched when a lesson asks for it
             path = self._models.installed(engine, settings.whisper_model)
             self._transcriber.prepare(engine, path, settings.whisper_threads)
 
     def run(self, assignment: Assignment) -> None:
-        """Do the job and settle its message. Raises botocore's errors when SQS does not answer."""
+        """Do the job and settle its message. Raises botocore's errors when SQS does not respond."""
         try:
             if assignment.message is None:
-                self._refuse(assignment)
+                self._settlement.refuse(assignment)
             else:
-                self._settle(assignment, assignment.message, *self._outcome(assignment, assignment.message))
+                ending, claim = self._outcome(assignment, assignment.message)
+                self._settlement.settle(assignment, assignment.message, ending, claim)
         finally:
             self.now = Now()
 
     def close(self) -> None:
         self._jobs.close()
-
-    def _refuse(self, assignment: Assignment) -> None:
-        """A message that names no job, or names one and is malformed otherwise."""
-        error = assignment.error
-        if error is None:
-            log.info("s3_test_event")
-            assignment.lease.delete()
-            return
-        log.error("message_refused", reason=str(error), message_id=assignment.delivery.message_id)
-        if isinstance(error, MalformedMessage) and error.job_id is not None:
-            try:
-                self._jobs.fail(error.job_id, str(error))
-            except (TransientError, PermanentError, Drained) as unavailable:
-                log.warning("failure_not_recorded", error=str(unavailable))
-                assignment.lease.give_back(self._retry_delay(assignment.delivery.receive_count))
-                return
-        self._metrics.job_failed(FailureKind.PERMANENT)
-        assignment.lease.dead_letter(str(error))
 
     def _outcome(self, assignment: Assignment, message: JobMessage) -> tuple[Ending, Claim | None]:
         delivery, most_attempts = assignment.delivery, self._settings.max_attempts
@@ -143,35 +119,6 @@ class JobRunner:
         except (PermanentError, TransientError, Drained, LeaseLost) as error:
             ending = ending_of_error(error, claim, tries)
         return ending, claim
-
-    def _settle(self, assignment: Assignment, message: JobMessage, ending: Ending, claim: Claim | None) -> None:
-        """Tell the database and the queue how the delivery ended."""
-        lease = assignment.lease
-        match ending:
-            case Completed(before):
-                if before:
-                    log.info("already_completed")
-                lease.delete()
-            case AlreadyFailed(reason):
-                log.info("already_failed")
-                lease.dead_letter(reason)
-            case Failed(reason, kind):
-                self._fail(assignment, claim, message, reason, kind)
-            case Retried(reason, attempt):
-                delay = self._retry_delay(attempt)
-                kind = FailureKind.TRANSIENT
-                log.warning("job_retried", kind=kind, reason=reason, attempt=attempt, retry_in=delay)
-                if self._requeue(claim, attempt_counts=True, reason=reason):
-                    lease.give_back(delay)
-            case GivenBack():
-                log.info("given_back")
-                self._requeue(claim, attempt_counts=False)
-                lease.give_back()
-            case LeftAlone(None):
-                log.warning("left_to_another_worker")
-            case LeftAlone(int(retry_in)):
-                log.info("held_by_another_worker", retry_in=retry_in)
-                lease.give_back(retry_in)
 
     def _transcribe(self, assignment: Assignment, message: JobMessage, claim: Claim) -> None:
         settings = self._settings
@@ -257,41 +204,6 @@ class JobRunner:
             self._pulse.beat()
             key = transcript_key(claim.owner, claim.job_id, output.suffix)
             self._store.upload_text(key, output.text, output.content_type)
-
-    def _fail(
-        self, assignment: Assignment, claim: Claim | None, message: JobMessage, reason: str, kind: FailureKind
-    ) -> None:
-        job_id = claim.job_id if claim else message.job_id
-        try:
-            recorded = self._jobs.fail(job_id, reason)
-        except (TransientError, Drained) as error:
-            # The row must say `failed` before the message goes to the dead-letter queue: it is delivered again.
-            log.warning("failure_not_recorded", error=str(error))
-            assignment.lease.give_back(self._retry_delay(assignment.delivery.receive_count))
-            return
-        if claim and not recorded:
-            log.warning("left_to_another_worker")
-            return
-        log.error("job_failed", kind=kind, reason=reason)
-        self._metrics.job_failed(kind)
-        assignment.lease.dead_letter(reason)
-
-    def _retry_delay(self, attempt: int) -> int:
-        settings = self._settings
-        return retry_delay(attempt, settings.backoff_base_seconds, settings.backoff_max_seconds, self._random)
-
-    def _requeue(self, claim: Claim | None, *, attempt_counts: bool, reason: str | None = None) -> bool:
-        """Whether the message is still this worker's to give back.
-
-        A row that stays at `processing` is corrected at the next delivery.
-        """
-        if claim is None:
-            return True
-        try:
-            return self._jobs.requeue(claim.job_id, attempt_counts=attempt_counts, reason=reason)
-        except (TransientError, Drained) as error:
-            log.warning("requeue_not_recorded", error=str(error))
-            return True
 
 
 def _age(moment: datetime) -> float:
