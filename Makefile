@@ -47,6 +47,8 @@ ONLY ?=
 VENV := .venv/bin
 OPS := $(VENV)/python -m ops
 LOCAL := $(VENV)/python -m local
+SCENARIO := $(VENV)/python -m pytest -sq
+SPACE := $(subst x,,x x)
 SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
 IMAGE_VENV := .local/image-venv/bin
 
@@ -68,9 +70,10 @@ demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recordi
 test: setup-tests lint ## Lint, unit tests, integration tests, and where it can be: bake and test the image
 	@$(VENV)/python -m pytest
 	@CLOUD=local $(LOCAL) check-image
+	@CLOUD=local $(SCENARIO) tests/scenarios/deploys -m "appliance and not full"
 
 chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], six minutes
-	@$(VENV)/python -m tests.scenarios.chaos --seed $(SEED) $(if $(PART),--part $(PART))
+	@$(SCENARIO) tests/scenarios/chaos -m full --seed $(SEED) $(if $(PART),-k $(PART))
 
 bench: setup-tests ## Engines side by side: [AUDIO=… ENGINES=… ONLY=… REPEATS=… PART=… QUICK=1 LONG=1 RESUME=1 BUDGET=minutes]
 	@$(VENV)/python -m bench $(if $(AUDIO),--audio "$(AUDIO)") $(if $(ENGINES),--engines "$(ENGINES)") \
@@ -156,7 +159,8 @@ rehearse: setup-image ## The demo with the real appliance behind the instance; F
 	@CLOUD=local LOCAL_MACHINE=nspawn $(LOCAL) rehearse "$(FILE)"
 
 rehearse-deploy: setup-image ## Releases on their way to a real appliance, with what can go wrong: ONLY="power cut"
-	@CLOUD=local $(LOCAL) rehearse-deploy $(if $(ONLY),--only "$(ONLY)")
+	@CLOUD=local $(LOCAL) image
+	@CLOUD=local $(SCENARIO) tests/scenarios/deploys -m "appliance or full" $(if $(ONLY),-k "$(subst $(SPACE),_,$(ONLY))")
 
 ##@ Lessons
 submit: setup ## Do what the backend does: FILE=… SCHOOL=… TEACHER=… [MODEL=… ENGINE=… LANGUAGE=…]
@@ -217,7 +221,7 @@ plan: setup-planner ## What it will cost and how long lessons wait: SCHOOLS=50 [
 	  $(if $(MAXIMUM),--maximum $(MAXIMUM)) $(if $(EXACT),--exact)
 
 plan-check: setup-tests ## Hold the planner's simulation against a real run on this machine, five minutes
-	@PYTHONPATH=lambda $(VENV)/python -m tests.scenarios.reality
+	@$(SCENARIO) tests/scenarios/reality -m full
 
 ##@ Trouble (docs/operations.md)
 doctor: setup ## What is wrong, and the command that mends it

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from local.demo import demo as run_demo
 from local.images.current import Baked
@@ -27,7 +24,6 @@ from ops.cli.errors import run
 from ops.errors import OpsError
 from ops.infrastructure import migrate
 from ops.settings import Cloud, OpsSettings
-from tests.scenarios.deploys.rehearsal import Outcome, rehearse_deploy
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -109,14 +105,13 @@ def check_image() -> None:
 
 @app.command("check-image")
 def bake_and_check_image() -> None:
-    """`image`, `test-image` and `rehearse-deploy` where this machine can do them; otherwise says why not."""
+    """`image` and `test-image` where this machine can do them; otherwise says why not."""
     reason = obstacle()
     if reason:
-        screen.say(f"skipped: baking, booting, testing and updating the image ({reason})")
+        screen.say(f"skipped: baking, booting and testing the image ({reason})")
         return
     bake()
     run_image_tests(local_cloud(), OpsSettings(), screen.say)
-    tell(rehearse_deploy(local_cloud(), OpsSettings(), screen.say, long=False))
 
 
 @app.command()
@@ -128,26 +123,6 @@ def rehearse(file: Annotated[Path, typer.Argument(help="audio or video file")]) 
     cloud.up(screen.say)
     replace_other_image(Connection(settings), baked.image_id, screen.say)
     run_demo(cloud, file)
-
-
-@app.command("rehearse-deploy")
-def rehearse_deployment(
-    only: Annotated[str, typer.Option(help="the cases with this in their names")] = "",
-) -> None:
-    """Releases and settings on their way to a real appliance, with what can go wrong; a table of the cases."""
-    bake()
-    tell(rehearse_deploy(local_cloud(), OpsSettings(), screen.say, only))
-
-
-def tell(outcomes: Sequence[Outcome]) -> None:
-    """The table of the cases; exit code 1 unless all passed."""
-    table = Table("case", "outcome", "seconds", "", box=None)
-    for outcome in outcomes:
-        verdict = "passed" if outcome.passed else "FAILED"
-        table.add_row(outcome.case, verdict, f"{outcome.seconds:.0f}", Text(outcome.detail))
-    screen.console.print(table)
-    if not all(outcome.passed for outcome in outcomes):
-        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 
-@pytest.mark.parametrize(
-    "module", ["bench", "local", "ops", "planner", "tests.scenarios.chaos", "tests.scenarios.reality"]
-)
+@pytest.mark.parametrize("module", ["bench", "local", "ops", "planner"])
 def test_help_can_be_asked_for(module: str) -> None:
     app = importlib.import_module(f"{module}.__main__").app
     answer = CliRunner().invoke(app, ["--help"])
