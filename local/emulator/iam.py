@@ -15,7 +15,7 @@ from ministack.core import iam_actions
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ec2, tagging
 
-from local.emulator.autoscaling import group_of
+from local.emulator.groups import group_of
 
 
 def complete() -> None:
