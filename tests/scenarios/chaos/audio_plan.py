@@ -50,7 +50,7 @@ class Completes:
 @dataclass(frozen=True)
 class Fails:
     reason: str
-    """A pattern of what the support desk reads."""
+    """A pattern of the job's error message."""
 
     def __str__(self) -> str:
         return f"failed, {self.reason!r}"

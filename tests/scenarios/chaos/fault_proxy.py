@@ -1,4 +1,4 @@
-"""Start microburst, mended: as released it drops Content-Length from every answer, which no AWS service does.
+"""Start microburst with a fix: as released it drops Content-Length from every answer, as no AWS service does.
 
 Without it S3's HEAD tells no size, and a body that ends early cannot be told from a short one. Runs in the venv of
 `requirements/chaos.in`, so it imports nothing of the project.

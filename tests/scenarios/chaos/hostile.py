@@ -25,10 +25,10 @@ class Report:
     seconds: float
 
     def table(self) -> Table:
-        table = Table("hostile messages", "sent", "dead letters", box=None)
+        table = Table("hostile messages", "sent", "dead-lettered", box=None)
         kinds = {start_of(message.body): message.kind for message in self.plan.hostile}
         sent = Counter(message.kind for message in self.plan.hostile)
-        dead = Counter(kinds.get(start_of(letter.body)) for letter in self.outcome.letters)
+        dead = Counter(kinds.get(start_of(dead_letter.body)) for dead_letter in self.outcome.dead_letters)
         for kind in Kind:
             table.add_row(kind, str(sent[kind]), str(dead[kind]) if kind is not Kind.TEST_EVENTS else "dropped")
         valid = [self.outcome.rows[job.id] for job in self.plan.valid if job.id in self.outcome.rows]
@@ -37,7 +37,7 @@ class Report:
             row.status is JobStatus.FAILED for row in valid
         )
         table.add_section()
-        table.add_row("all of them", str(len(self.plan.hostile)), str(len(self.outcome.letters)))
+        table.add_row("all of them", str(len(self.plan.hostile)), str(len(self.outcome.dead_letters)))
         table.add_row("jobs they made, each failed with a reason", "", str(failed))
         table.add_row("valid jobs between them, completed", str(len(self.plan.valid)), str(done))
         table.add_row("the worker", "", "survived" if self.outcome.worker_ended is None else "died")
@@ -67,7 +67,7 @@ def run(stage: Stage, seed: int, size: Size, say: Say) -> Report:
     outcome = Outcome(
         rows=rows,
         transcripts=[found for found in stage.transcripts() if found[0] in rows],
-        letters=stage.take_dead_letters(),
+        dead_letters=stage.take_dead_letters(),
         queue=stage.queue(),
         worker_ended=ended,
     )

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from contracts.jobs import JobStatus
 from contracts.keys import AUDIO_PREFIX, audio_key
 from ops.observability.queues import Queue
-from tests.scenarios.chaos.stage import Letter, Row
+from tests.scenarios.chaos.stage import DeadLetter, Row
 from tests.scenarios.chaos.storm_plan import OWNER, SENTENCES, SPEECH_ERROR_RATE, error_rate
 
 MOST_BYTES = 1024 * 1024
 """SQS takes no longer body."""
 SPEECH_KEY = f"{AUDIO_PREFIX}1/2/hostile-speech.flac"
-"""An object that is there: what is wrong with a message that names it is its wishes."""
+"""An object that is there: what is wrong with a message that names it is what it asks for."""
 _NOT_TAKEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""SQS refuses any other character at the door, so no worker ever meets one unescaped."""
+"""SQS refuses any other character, so no worker ever meets one unescaped."""
 
 
 class Kind(StrEnum):
@@ -39,8 +39,8 @@ class Kind(StrEnum):
     SQL = "SQL in names"
     PATHS = "path traversal in keys"
     OVERLONG = "overlong names"
-    WISHES = "wrong engine, model, language, task"
-    UNFULFILLABLE = "well-formed wishes that cannot be met"
+    REQUESTS = "wrong engine, model, language, task"
+    UNFULFILLABLE = "well-formed requests that cannot be met"
     NOTIFICATIONS = "S3 notifications of odd shapes"
     TEST_EVENTS = "S3 test events"
     LONG = "as long as SQS takes"
@@ -141,7 +141,7 @@ _odd_record = st.one_of(
 )
 _notifications = st.fixed_dictionaries({"Records": _value | st.lists(_odd_record, max_size=3)}).map(json.dumps)
 
-_bad_wish = st.one_of(
+_bad_request = st.one_of(
     st.fixed_dictionaries({"engine": st.sampled_from(["whisper", "", "FASTER-WHISPER", "../x"]) | _value}),
     st.fixed_dictionaries(
         {"model": st.sampled_from(["../../etc", "", "-base", "Base", "a" * 65]) | st.integers()}
@@ -149,16 +149,18 @@ _bad_wish = st.one_of(
     st.fixed_dictionaries({"language": st.sampled_from(["english", "EN", "", "e", "e\n"]) | st.integers()}),
     st.fixed_dictionaries({"task": st.sampled_from(["summarise", "", "TRANSCRIBE"]) | st.integers()}),
     st.fixed_dictionaries({"wordTimestamps": st.sampled_from(["perhaps", 7, [], {}])}),
-).filter(lambda wish: any(value is not None for value in wish.values()))
-_unmet_wish = st.one_of(
+).filter(lambda request: any(value is not None for value in request.values()))
+_unmet_request = st.one_of(
     st.fixed_dictionaries({"model": st.sampled_from(["large-v3", "base.en", "no-such-model", "a" * 64])}),
     st.fixed_dictionaries({"engine": st.just("openai-whisper"), "model": st.just("large-v3")}),
     st.fixed_dictionaries({"language": st.sampled_from(["zz", "xx", "qqq"])}),
 )
 
 
-def _with_wish(key: st.SearchStrategy[str], wish: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[str]:
-    return st.builds(lambda i, k, w: json.dumps({"jobId": i, "s3Key": k} | w), _id, key, wish)
+def _with_request(
+    key: st.SearchStrategy[str], request: st.SearchStrategy[dict[str, Any]]
+) -> st.SearchStrategy[str]:
+    return st.builds(lambda i, k, asked: json.dumps({"jobId": i, "s3Key": k} | asked), _id, key, request)
 
 
 def _of_length(size: int, shape: str) -> str:
@@ -199,8 +201,8 @@ STRATEGIES: Mapping[Kind, st.SearchStrategy[str]] = {
         _message(s3Key=st.integers(200, 239).map(lambda n: AUDIO_PREFIX + "1/2/" + "\U0001f40b" * n)),
         _message(s3Key=st.just(AUDIO_PREFIX + "9" * 12 + "/" + "9" * 12 + "/x")),
     ),
-    Kind.WISHES: _with_wish(st.just(SPEECH_KEY), _bad_wish),
-    Kind.UNFULFILLABLE: _with_wish(st.just(SPEECH_KEY), _unmet_wish),
+    Kind.REQUESTS: _with_request(st.just(SPEECH_KEY), _bad_request),
+    Kind.UNFULFILLABLE: _with_request(st.just(SPEECH_KEY), _unmet_request),
     Kind.NOTIFICATIONS: _notifications,
     Kind.TEST_EVENTS: st.fixed_dictionaries(
         {"Service": st.just("Amazon S3"), "Event": st.just("s3:TestEvent"), "RequestId": _text}
@@ -324,16 +326,16 @@ class Outcome:
     rows: Mapping[str, Row]
     """All that were not there before."""
     transcripts: Sequence[tuple[str, str]]
-    letters: Sequence[Letter]
+    dead_letters: Sequence[DeadLetter]
     queue: Queue
     worker_ended: str | None
-    """The worker's last words, when it did not survive."""
+    """The end of the worker's output, when it did not survive."""
 
 
 def judge(plan: Plan, outcome: Outcome) -> list[str]:
-    """Each hostile message lies dead once, with a reason; the job it made, if it made one, is failed."""
+    """Each hostile message is in the dead-letter queue once, with a reason. A job that it made has failed."""
     problems = [f"the worker did not survive: {outcome.worker_ended}"] if outcome.worker_ended is not None else []
-    dead = Counter(start_of(letter.body) for letter in outcome.letters)
+    dead = Counter(start_of(dead_letter.body) for dead_letter in outcome.dead_letters)
     expected = Counter(start_of(m.body) for m in plan.hostile if m.kind is not Kind.TEST_EVENTS)
     kinds = {start_of(m.body): m.kind for m in plan.hostile}
     for body, count in (expected - dead).items():
@@ -341,8 +343,8 @@ def judge(plan: Plan, outcome: Outcome) -> list[str]:
     for body, count in (dead - expected).items():
         problems.append(f"{count} too many in the dead-letter queue: {kinds.get(body, 'valid')}: {body[:120]!a}")
     problems += [
-        f"dead without a reason: {kinds.get(start_of(x.body))}: {x.body[:120]!a}"
-        for x in outcome.letters
+        f"dead-lettered without a reason: {kinds.get(start_of(x.body))}: {x.body[:120]!a}"
+        for x in outcome.dead_letters
         if not x.reason
     ]
     texts = dict(outcome.transcripts)

@@ -24,7 +24,7 @@ from whisper_processor.engines.child import Done, Work, transcribe_in_child
 
 FOLDER_VARIABLE = "CHAOS_FOLDER"
 """Where it is remembered, across kills, what has already gone wrong once."""
-_MARK = b"PLANTED:"
+_PREFIX = b"PLANTED:"
 _BYTES_PER_SECOND = 2 * SAMPLE_RATE
 
 
@@ -60,7 +60,7 @@ def words_of(job: str) -> str:
 
 def plant(order: Order) -> bytes:
     """A WAV file, 16 kHz mono, that ffmpeg passes on to the engine bit by bit."""
-    samples = (_MARK + order.model_dump_json().encode()).ljust(int(order.audio_seconds * _BYTES_PER_SECOND))
+    samples = (_PREFIX + order.model_dump_json().encode()).ljust(int(order.audio_seconds * _BYTES_PER_SECOND))
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -71,7 +71,7 @@ def plant(order: Order) -> bytes:
 
 
 def read_order(samples: bytes) -> Order | None:
-    return Order.model_validate_json(samples.removeprefix(_MARK)) if samples.startswith(_MARK) else None
+    return Order.model_validate_json(samples.removeprefix(_PREFIX)) if samples.startswith(_PREFIX) else None
 
 
 def load_nothing(_engine: EngineName, _model: Path, _threads: int) -> None:

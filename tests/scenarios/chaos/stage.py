@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """One message of the dead-letter queue."""
 
     body: str
@@ -137,7 +137,7 @@ class Stage(Bed):
         return read_queue(self.aws)
 
     def watch(self, worker: WorkerProcess, deadline: float, say: Say) -> str | None:
-        """Until the queue is empty, `deadline` (monotonic) passes, or the worker dies; its last words then."""
+        """Until the queue is empty, `deadline` (monotonic) passes, or the worker dies: its last output then."""
         said = time.monotonic()
         while (code := worker.exit_code()) is None and time.monotonic() < deadline:
             queue = self.queue()
@@ -145,25 +145,25 @@ class Stage(Bed):
                 return None
             if time.monotonic() - said >= SAY_SECONDS:
                 said = time.monotonic()
-                say(f"{worker.name}: {queue.backlog} messages to go, {queue.dead} dead letters")
+                say(f"{worker.name}: {queue.backlog} messages to go, {queue.dead} in the dead-letter queue")
             time.sleep(0.5)
         return None if code is None else f"exit code {code}: {worker.last_words()}"
 
-    def take_dead_letters(self) -> list[Letter]:
-        """Everything that lies in the dead-letter queue, which is empty afterwards."""
+    def take_dead_letters(self) -> list[DeadLetter]:
+        """Receive and delete everything in the dead-letter queue."""
         url = self.aws.foundation["DlqUrl"]
-        letters: list[Letter] = []
+        dead_letters: list[DeadLetter] = []
         while True:
             answer = self.aws.sqs.receive_message(
                 QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=60, MessageAttributeNames=["All"]
             )
             messages = answer.get("Messages", [])
             if not messages:
-                return letters
+                return dead_letters
             for message in messages:
                 attributes = message.get("MessageAttributes", {})
                 reason = attributes["Reason"]["StringValue"] if "Reason" in attributes else ""
-                letters.append(Letter(message["Body"], reason))
+                dead_letters.append(DeadLetter(message["Body"], reason))
                 self.aws.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 

@@ -74,7 +74,7 @@ class Report:
             ("attempts given up and tried again", self.retries),
             ("lost", len(self.verdict.lost)),
             ("doubled", len(self.verdict.doubled)),
-            ("doubled in the dead-letter queue", self.verdict.doubled_letters),
+            ("doubled in the dead-letter queue", self.verdict.doubled_dead_letters),
             ("wall time", f"{self.seconds:.0f} s"),
         ]
         for name, value in rows:
@@ -114,7 +114,7 @@ def run(stage: Stage, seed: int, size: Size, say: Say) -> Report:
         rows={row.id: row for row in stage.rows().values() if row.id.startswith("storm-")},
         transcripts=[t for t in stage.transcripts() if t[0].startswith("storm-")],
         files=_files(stage, plan),
-        letters=stage.take_dead_letters(),
+        dead_letters=stage.take_dead_letters(),
         queue=stage.queue(),
         deaths=storm.deaths,
     )

@@ -18,7 +18,7 @@ from contracts.keys import Owner, audio_key
 from ops.observability.queues import Queue
 from tests.scenarios.chaos.faults import WEATHER
 from tests.scenarios.chaos.planted import Act, words_of
-from tests.scenarios.chaos.stage import Letter, Row
+from tests.scenarios.chaos.stage import DeadLetter, Row
 from whisper_processor.messages import MalformedMessage, parse_message
 
 OWNER = Owner(school_id=1, teacher_id=2)
@@ -45,7 +45,7 @@ FAILURES: dict[Kind, str] = {
     Act.MEMORY: _GIVEN_UP,
     Act.HANG: _GIVEN_UP,
 }
-"""What the support desk must read, as a pattern; every other kind must complete."""
+"""The error message the job must end with, as a pattern. Every other kind must complete."""
 
 
 _BUSY: dict[Kind, tuple[float, float]] = {Act.SLOW: (0.5, 3), Act.LONG: (11, 14)}
@@ -86,7 +86,7 @@ class Job:
     copies: int
     """How often its message is sent."""
     notified: bool
-    """Whether S3's own notification lies beside the message."""
+    """Whether S3's own notification is sent beside the message."""
     announced: bool
     """Whether the backend made its row."""
     sentence: Sentence | None = None
@@ -253,10 +253,10 @@ class Outcome:
     transcripts: Sequence[tuple[str, str]]
     files: Mapping[str, str]
     """Job id to the text file in the bucket."""
-    letters: Sequence[Letter]
+    dead_letters: Sequence[DeadLetter]
     queue: Queue
     deaths: Sequence[str] = ()
-    """Workers that ended by themselves, each with its last words."""
+    """Workers that ended by themselves, each with the end of its output."""
 
 
 @dataclass
@@ -267,8 +267,8 @@ class Verdict:
     """Jobs with more than one transcript."""
     wrong: list[str] = field(default_factory=list)
     """Everything else that must not be."""
-    doubled_letters: int = 0
-    """A crash between burying a message and deleting it doubles it in the dead-letter queue, and only there."""
+    doubled_dead_letters: int = 0
+    """A crash between sending a message to the dead-letter queue and deleting it doubles it, and only there."""
 
     @property
     def problems(self) -> list[str]:
@@ -294,7 +294,7 @@ def judge(plan: Plan, outcome: Outcome) -> Verdict:
         verdict.wrong.append(
             f"the queue holds {queue.visible} visible, {queue.in_flight} in flight, {queue.delayed} delayed"
         )
-    _judge_letters(plan, outcome.letters, verdict)
+    _judge_dead_letters(plan, outcome.dead_letters, verdict)
     return verdict
 
 
@@ -332,26 +332,26 @@ def error_rate(reference: str, heard: str) -> float:
     return float(jiwer.wer(reference, heard or "-", reference_transform=plain, hypothesis_transform=plain))
 
 
-def _judge_letters(plan: Plan, letters: Sequence[Letter], verdict: Verdict) -> None:
-    """Each message of a job planted to fail lies in the dead-letter queue, and nothing else does."""
+def _judge_dead_letters(plan: Plan, dead_letters: Sequence[DeadLetter], verdict: Verdict) -> None:
+    """Each message of a job planted to fail is in the dead-letter queue, and nothing else is."""
     by_key = {job.key: job for job in plan.jobs}
     count: Counter[str] = Counter()
-    for letter in letters:
+    for dead_letter in dead_letters:
         try:
-            message = parse_message(letter.body)
+            message = parse_message(dead_letter.body)
         except MalformedMessage:
             message = None
         job = by_key.get(message.s3Key) if message else None
         if job is None or job.failure is None:
-            whose = f"{job.id} ({job.kind})" if job else letter.body[:80]
+            whose = f"{job.id} ({job.kind})" if job else dead_letter.body[:80]
             verdict.wrong.append(
-                f"a dead letter that was not planted: {whose}: {letter.reason or 'received too often'}"
+                f"in the dead-letter queue, but not planted: {whose}: {dead_letter.reason or 'received too often'}"
             )
         else:
             count[job.id] += 1
     for job in plan.jobs:
         if job.failure is not None:
             sent = len(job.messages)
-            verdict.doubled_letters += max(0, count[job.id] - sent)
+            verdict.doubled_dead_letters += max(0, count[job.id] - sent)
             if count[job.id] < sent:
-                verdict.wrong.append(f"{job.id} ({job.kind}): {count[job.id]} dead letters of {sent} messages")
+                verdict.wrong.append(f"{job.id} ({job.kind}): {count[job.id]} of {sent} messages dead-lettered")

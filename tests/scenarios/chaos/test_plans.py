@@ -13,7 +13,7 @@ from ops.observability.queues import Queue
 from tests.scenarios.chaos import audio_plan, hostile_plan, storm_plan
 from tests.scenarios.chaos.faults import WEATHER, count_kinds
 from tests.scenarios.chaos.planted import Act, Order, plant, read_order, words_of
-from tests.scenarios.chaos.stage import Letter, Row
+from tests.scenarios.chaos.stage import DeadLetter, Row
 from tests.scenarios.chaos.storm_plan import Upload
 from whisper_processor.audio.media import decode
 
@@ -62,16 +62,18 @@ def test_the_full_storm_has_the_promised_size() -> None:
 
 
 def good_storm() -> storm_plan.Outcome:
-    rows, transcripts, letters = {}, [], []
+    rows, transcripts, dead_letters = {}, [], []
     for job in PLAN.jobs:
         if isinstance(job.kind, Upload) and job.kind in REASONS:
             rows[job.id] = Row(job.id, JobStatus.FAILED, REASONS[job.kind], 1, None)
-            letters += [Letter(message, "reason") for message in job.messages]
+            dead_letters += [DeadLetter(message, "reason") for message in job.messages]
         else:
             said = job.sentence.text if job.sentence else "" if job.kind is Act.SILENT else words_of(job.id)
             rows[job.id] = Row(job.id, JobStatus.COMPLETED, "", 1, 1)
             transcripts.append((job.id, said))
-    return storm_plan.Outcome(rows, transcripts, {job: f"{text}\n" for job, text in transcripts}, letters, EMPTY)
+    return storm_plan.Outcome(
+        rows, transcripts, {job: f"{text}\n" for job, text in transcripts}, dead_letters, EMPTY
+    )
 
 
 def first(kind: storm_plan.Kind) -> storm_plan.Job:
@@ -105,8 +107,10 @@ STORM_FAULTS: dict[str, Callable[[storm_plan.Outcome], storm_plan.Outcome]] = {
     "transcript of nobody": lambda o: replace(o, transcripts=[*o.transcripts, ("other", "")]),
     "row of nobody": lambda o: with_row(o, Row("other", JobStatus.FAILED, "x", 1, None)),
     "message left": lambda o: replace(o, queue=Queue(visible=0, in_flight=1, delayed=0, dead=0)),
-    "letter not planted": lambda o: replace(o, letters=[*o.letters, Letter(SPOKEN.messages[0], "x")]),
-    "letter missing": lambda o: replace(o, letters=o.letters[1:]),
+    "dead_letter not planted": lambda o: replace(
+        o, dead_letters=[*o.dead_letters, DeadLetter(SPOKEN.messages[0], "x")]
+    ),
+    "dead_letter missing": lambda o: replace(o, dead_letters=o.dead_letters[1:]),
     "worker died": lambda o: replace(o, deaths=["storm-1, exit code 1"]),
 }
 
@@ -122,8 +126,10 @@ def test_the_storms_verdict_finds(fault: str) -> None:
 
 def test_a_dead_letter_may_be_doubled_and_is_counted() -> None:
     outcome = good_storm()
-    verdict = storm_plan.judge(PLAN, replace(outcome, letters=[*outcome.letters, outcome.letters[0]]))
-    assert (verdict.problems, verdict.doubled_letters) == ([], 1)
+    verdict = storm_plan.judge(
+        PLAN, replace(outcome, dead_letters=[*outcome.dead_letters, outcome.dead_letters[0]])
+    )
+    assert (verdict.problems, verdict.doubled_dead_letters) == ([], 1)
 
 
 def test_hostile_messages_are_decided_by_the_seed_and_taken_by_sqs() -> None:
@@ -144,16 +150,16 @@ def test_the_hostile_verdict_finds_what_is_wrong() -> None:
             "x": Row("x", JobStatus.FAILED, "no", 1, None),
         },
         transcripts=[(valid.id, "")],
-        letters=[Letter(hostile.body, "not JSON")],
+        dead_letters=[DeadLetter(hostile.body, "not JSON")],
         queue=EMPTY,
         worker_ended=None,
     )
     assert hostile_plan.judge(plan, good) == []
     for bad in (
         replace(good, worker_ended="exit code 1"),
-        replace(good, letters=[]),
-        replace(good, letters=[*good.letters, Letter("other", "x")]),
-        replace(good, letters=[Letter(hostile.body, "")]),
+        replace(good, dead_letters=[]),
+        replace(good, dead_letters=[*good.dead_letters, DeadLetter("other", "x")]),
+        replace(good, dead_letters=[DeadLetter(hostile.body, "")]),
         replace(good, rows={**good.rows, "x": Row("x", JobStatus.PROCESSING, "", 1, None)}),
         replace(good, rows={**good.rows, "x": Row("x", JobStatus.FAILED, "", 1, None)}),
         replace(good, rows={**good.rows, valid.id: Row(valid.id, JobStatus.FAILED, "no", 1, None)}),
