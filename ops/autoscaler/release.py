@@ -7,7 +7,6 @@ is a resource of the stack, so that CloudFormation and these verbs cannot be of 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from ops.capacity import fleet
 from ops.errors import OpsError
 from ops.prices import hourly_price
 from ops.settings import Cloud, Stack, as_text
+from ops.waiting import TooLong, wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import LambdaFunctionConfigurationTypeDef, NotificationConfigurationTypeDef
@@ -160,17 +160,20 @@ def is_tick(answer: object) -> bool:
 
 def _invoke(aws: Connection, function: str, version: int) -> tuple[bytes, str]:
     """The answer, and what kind of error it is, if one."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
+
+    def answered() -> tuple[bytes, str] | None:
         try:
             answer = aws.functions.invoke(
                 FunctionName=function, Qualifier=str(version), Payload=json.dumps({"dryRun": True})
             )
-            return answer["Payload"].read(), answer.get("FunctionError", "")
-        except aws.functions.exceptions.TooManyRequestsException as error:
-            if time.monotonic() > deadline:
-                raise DryRunFailed(f"it was busy for {_BUSY_SECONDS:.0f} s") from error
-            time.sleep(1)
+        except aws.functions.exceptions.TooManyRequestsException:
+            return None
+        return answer["Payload"].read(), answer.get("FunctionError", "")
+
+    try:
+        return wait_for(answered, _BUSY_SECONDS)
+    except TooLong:
+        raise DryRunFailed(f"it was busy for {_BUSY_SECONDS:.0f} s") from None
 
 
 def parameters(aws: Connection, code_key: str, say: Say) -> dict[str, str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
 from ops.aws.connection import Connection
 from ops.errors import OpsError
+from ops.waiting import Tell, TooLong, wait_for, wait_until
 
-_POLL_SECONDS = 1.0
 _ENDED = {"Success", "Failed", "Cancelled", "TimedOut", "Undeliverable", "Terminated"}
 
 
@@ -39,11 +37,10 @@ def is_online(aws: Connection, instance_id: str) -> bool:
 
 def wait_online(aws: Connection, instance_id: str, timeout: float) -> None:
     """A booted machine registers only after some seconds. Raises NotReachable after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not is_online(aws, instance_id):
-        if time.monotonic() > deadline:
-            raise NotReachable(f"SSM does not reach {instance_id}: run `make doctor`")
-        time.sleep(_POLL_SECONDS)
+    try:
+        wait_until(lambda: is_online(aws, instance_id), timeout)
+    except TooLong:
+        raise NotReachable(f"SSM does not reach {instance_id}: run `make doctor`") from None
 
 
 def execute(
@@ -51,9 +48,9 @@ def execute(
     instance_id: str,
     script: str,
     timeout: float,
-    waited: Callable[[float], None] = lambda _seconds: None,
+    tell: Tell = lambda _seconds: None,
 ) -> Execution:
-    """Run a shell script as root and wait for its end; `waited` is told the seconds so far.
+    """Run a shell script as root and wait for its end; `tell` hears the seconds so far.
 
     Raises NotReachable when the machine does not take commands, OpsError after `timeout` seconds.
     """
@@ -67,23 +64,22 @@ def execute(
         if error.response["Error"]["Code"] == "InvalidInstanceId":
             raise NotReachable(f"SSM does not reach {instance_id}: run `make doctor`") from error
         raise
-    command, started = sent["Command"]["CommandId"], time.monotonic()
-    while True:
-        now = _invocation(aws, command, instance_id)
-        if now is not None and now.status in _ENDED:
-            return now
-        seconds = time.monotonic() - started
-        if seconds > timeout:
-            raise OpsError(f"the command on {instance_id} has not ended after {timeout:.0f} s: see `make doctor`")
-        waited(seconds)
-        time.sleep(_POLL_SECONDS)
+    command = sent["Command"]["CommandId"]
+    try:
+        return wait_for(lambda: _ended(aws, command, instance_id), timeout, tell)
+    except TooLong:
+        raise OpsError(
+            f"the command on {instance_id} has not ended after {timeout:.0f} s: see `make doctor`"
+        ) from None
 
 
-def _invocation(aws: Connection, command: str, instance_id: str) -> Execution | None:
+def _ended(aws: Connection, command: str, instance_id: str) -> Execution | None:
     try:
         found = aws.ssm.get_command_invocation(CommandId=command, InstanceId=instance_id)
     except aws.ssm.exceptions.InvocationDoesNotExist:
         return None  # it takes a moment to appear
+    if found["Status"] not in _ENDED:
+        return None
     return Execution(
         succeeded=found["Status"] == "Success",
         status=found["Status"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -14,13 +13,13 @@ from contracts.hold import format_hold
 from contracts.names import SERVICE
 from contracts.tags import HOLD_TAG
 from contracts.timestamps import format_time
+from ops import waiting
 from ops.aws import run_command
 from ops.aws.connection import Connection
 from ops.capacity.holds import hold_from_now
 from ops.errors import OpsError
 
 Say = Callable[[str], None]
-_POLL_SECONDS = 1.0
 _STATE_SECONDS = 600.0
 _DRAIN_SECONDS = 240.0  # the longest DRAIN_SECONDS that makes sense under Spot, twice
 _ONLINE_SECONDS = 120.0
@@ -30,7 +29,7 @@ def start(aws: Connection, hold_for: timedelta, say: Say) -> None:
     """The hold first: between a start and a late hold the autoscaler could stop it again."""
     hold(aws, hold_for, say)
     _command(aws, "started", aws.ec2.start_instances)
-    wait_for(aws, "running", _STATE_SECONDS, _tell(say))
+    wait_for(aws, "running", _STATE_SECONDS, waiting.say_changes(lambda state: say(f"appliance {state}")))
 
 
 def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
@@ -40,7 +39,7 @@ def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
     if instance["State"]["Name"] == "running" and not drain(aws, instance["InstanceId"], say):
         say("going on: EC2's stop asks the worker too, with less time")
     _command(aws, "stopped", aws.ec2.stop_instances)
-    wait_for(aws, "stopped", _STATE_SECONDS, _tell(say))
+    wait_for(aws, "stopped", _STATE_SECONDS, waiting.say_changes(lambda state: say(f"appliance {state}")))
 
 
 def drain(aws: Connection, instance_id: str, say: Say) -> bool:
@@ -48,7 +47,7 @@ def drain(aws: Connection, instance_id: str, say: Say) -> bool:
     say("asking the worker to finish its lesson, or to give it back to the queue")
     try:
         ended = run_command.execute(
-            aws, instance_id, f"systemctl stop {SERVICE}", _DRAIN_SECONDS, every(10, say, "draining")
+            aws, instance_id, f"systemctl stop {SERVICE}", _DRAIN_SECONDS, waiting.say_every(10, say, "draining")
         )
     except OpsError as error:
         say(str(error))
@@ -85,7 +84,9 @@ trap 'systemctl start {SERVICE}' EXIT
 export STOP_WHEN_IDLE=false
 cd "${{WHISPER_HOME:-/opt/whisper}}" && timeout {int(minutes * 60)} python3.11 processor.py 2>&1"""
     say("the service is stopped and `cd /opt/whisper && python3.11 processor.py` runs in its place")
-    ended = run_command.execute(aws, instance_id, script, minutes * 60 + _DRAIN_SECONDS, every(10, say, "running"))
+    ended = run_command.execute(
+        aws, instance_id, script, minutes * 60 + _DRAIN_SECONDS, waiting.say_every(10, say, "running")
+    )
     if not ended.succeeded:
         raise OpsError(f"the processor failed: {_last_line(ended.stdout or ended.stderr)}")
     return ended.stdout
@@ -117,15 +118,20 @@ def running_instance(aws: Connection) -> str:
 
 def wait_for(aws: Connection, state: str, timeout: float, on_state: Say = lambda _state: None) -> None:
     """Wait until the appliance is in `state`. Raises OpsError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
+    now = ""
+
+    def reached() -> bool:
+        nonlocal now
         now = aws.instance()["State"]["Name"]
         on_state(now)
-        if now == state:
-            return
-        if time.monotonic() > deadline:
-            raise OpsError(f"the appliance is still {now} after {timeout:.0f} s, not {state}: run `make status`")
-        time.sleep(_POLL_SECONDS)
+        return now == state
+
+    try:
+        waiting.wait_until(reached, timeout)
+    except waiting.TooLong:
+        raise OpsError(
+            f"the appliance is still {now} after {timeout:.0f} s, not {state}: run `make status`"
+        ) from None
 
 
 def _command(aws: Connection, done: str, action: Callable[..., object]) -> None:
@@ -137,31 +143,6 @@ def _command(aws: Connection, done: str, action: Callable[..., object]) -> None:
             state = instance["State"]["Name"]
             raise OpsError(f"the appliance is {state} and cannot be {done} now: try again in a minute") from error
         raise
-
-
-def _tell(say: Say) -> Say:
-    """Say each new state once."""
-    seen: list[str] = []
-
-    def tell(state: str) -> None:
-        if state not in seen[-1:]:
-            seen.append(state)
-            say(f"appliance {state}")
-
-    return tell
-
-
-def every(seconds: float, say: Say, what: str) -> Callable[[float], None]:
-    """For a loop that tells how long it has waited: says it once in so many seconds."""
-    said = 0.0
-
-    def tell(waited: float) -> None:
-        nonlocal said
-        if waited - said >= seconds:
-            said = waited
-            say(f"{what} for {waited:.0f} s")
-
-    return tell
 
 
 def _last_line(text: str) -> str:

@@ -6,7 +6,6 @@ given it back, so asking the group is all it takes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from contracts.hold import format_hold
 from contracts.names import DRAIN_HOOK_SECONDS
 from contracts.tags import HOLD_TAG
 from contracts.timestamps import format_time
+from ops import waiting
 from ops.aws.connection import Connection
 from ops.aws.stacks import delete_stack, deploy_stack
 from ops.capacity.holds import hold_from_now
@@ -25,10 +25,13 @@ from ops.errors import OpsError
 from ops.settings import Stack
 
 if TYPE_CHECKING:
-    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef, InstanceTypeDef
+    from mypy_boto3_autoscaling.type_defs import (
+        AutoScalingGroupTypeDef,
+        InstanceRefreshTypeDef,
+        InstanceTypeDef,
+    )
 
 Say = Callable[[str], None]
-_POLL_SECONDS = 1.0
 _SAY_SECONDS = 10.0
 _UP_SECONDS = 600.0
 _EMPTY_SECONDS = DRAIN_HOOK_SECONDS + 120.0
@@ -151,23 +154,22 @@ def replace(aws: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
             "ScaleInProtectedInstances": "Refresh",
         },
     )["InstanceRefreshId"]
-    deadline, said = time.monotonic() + timeout.total_seconds(), ""
-    while True:
-        now = aws.autoscaling.describe_instance_refreshes(AutoScalingGroupName=name, InstanceRefreshIds=[refresh])[
-            "InstanceRefreshes"
-        ][0]
-        text = f"instance refresh {now['Status']}, {now.get('PercentageComplete', 0)} %"
-        if text != said:
-            said = text
-            say(text)
-        if now["Status"] in _REFRESHED:
-            break
-        if time.monotonic() > deadline:
-            raise OpsError(f"the instance refresh of {name} has not ended: see `make status`")
-        time.sleep(_POLL_SECONDS)
-    if now["Status"] != "Successful":
+    tell = waiting.say_changes(say)
+
+    def ended() -> InstanceRefreshTypeDef | None:
+        found = aws.autoscaling.describe_instance_refreshes(
+            AutoScalingGroupName=name, InstanceRefreshIds=[refresh]
+        )["InstanceRefreshes"][0]
+        tell(f"instance refresh {found['Status']}, {found.get('PercentageComplete', 0)} %")
+        return found if found["Status"] in _REFRESHED else None
+
+    try:
+        result = waiting.wait_for(ended, timeout.total_seconds())
+    except waiting.TooLong:
+        raise OpsError(f"the instance refresh of {name} has not ended: see `make status`") from None
+    if result["Status"] != "Successful":
         raise OpsError(
-            f"the instance refresh of {name} {now['Status']}: {now.get('StatusReason', 'no reason given')}"
+            f"the instance refresh of {name} {result['Status']}: {result.get('StatusReason', 'no reason given')}"
         )
 
 
@@ -205,18 +207,19 @@ def wait_for(
     say: Say = lambda _text: None,
 ) -> None:
     """Wait until the group is as asked for, saying each change. Raises OpsError after `timeout` seconds."""
-    deadline, said, last = time.monotonic() + timeout, "", time.monotonic()
-    while True:
+    text, tell = "", waiting.say_changes(say, _SAY_SECONDS)
+
+    def reached() -> bool:
+        nonlocal text
         now = group(aws)
         text = say_group(now)
-        if text != said or time.monotonic() - last > _SAY_SECONDS:
-            said, last = text, time.monotonic()
-            say(text)
-        if true(now):
-            return
-        if time.monotonic() > deadline:
-            raise OpsError(f"not within {timeout:.0f} s: {what} ({text}): run `make status`")
-        time.sleep(_POLL_SECONDS)
+        tell(text)
+        return true(now)
+
+    try:
+        waiting.wait_until(reached, timeout)
+    except waiting.TooLong:
+        raise OpsError(f"not within {timeout:.0f} s: {what} ({text}): run `make status`") from None
 
 
 def is_empty(now: AutoScalingGroupTypeDef) -> bool:

@@ -1,16 +1,13 @@
 """Replace the image: a second appliance shows that it works, takes over, and the old one leaves after its work.
 
-All that has to be remembered is a tag on each of them. So a replacement that was interrupted, wherever it was,
-goes on with the next `make replace`.
+`replacement_plan` decides each step; this module carries it out.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -22,47 +19,17 @@ from ops.aws.connection import Connection, in_group, tags_of
 from ops.aws.logs import read_events
 from ops.capacity import appliance, launch
 from ops.capacity.image import image_id
+from ops.capacity.replacement_plan import Done, Drop, Launch, Member, Model, Part, Prove, Retire, next_step
 from ops.errors import OpsError
+from ops.waiting import TooLong, say_every, wait_for, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 Say = Callable[[str], None]
-_POLL_SECONDS = 1.0
 _TELL_SECONDS = 15.0
 _LISTED_SECONDS = 120.0
 _GONE = {"shutting-down", "terminated"}
-
-
-class Part(StrEnum):
-    """The values of the tag; whoever looks after the appliance takes no notice of an instance that carries one."""
-
-    TRIAL = "trial"
-    """New, and not yet known to work."""
-    LEAVING = "leaving"
-    """Relieved; it ends what it has in hand."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """What an appliance is made of."""
-
-    image_id: str
-    instance_type: str
-
-    def __str__(self) -> str:
-        return f"{self.image_id} on {self.instance_type}"
-
-
-@dataclass(frozen=True)
-class Member:
-    """An instance with the processor's role."""
-
-    id: str
-    model: Model
-    launched: datetime
-    part: str | None = None
-    """None: nothing but the role tag, so it is in charge, if it is the newest such."""
 
 
 @dataclass(frozen=True)
@@ -75,65 +42,8 @@ class Patience:
     """A long lesson with a slow model; a replacement that is repeated waits anew."""
 
 
-@dataclass(frozen=True)
-class Drop:
-    """Trials of what is no longer wanted, or doubled."""
-
-    members: Sequence[Member]
-
-
-@dataclass(frozen=True)
-class Launch:
-    """A new one, on trial."""
-
-
-@dataclass(frozen=True)
-class Prove:
-    """Wait for its sign of life, then let it relieve `old`."""
-
-    new: Member
-    old: Sequence[Member]
-
-
-@dataclass(frozen=True)
-class Retire:
-    """Wait for the end of their work, then terminate them; `current` is in charge."""
-
-    members: Sequence[Member]
-    current: Member
-
-
-@dataclass(frozen=True)
-class Done:
-    current: Member
-
-
-Step = Drop | Launch | Prove | Retire | Done
-
-
 class TrialFailed(Exception):
     """Why the new appliance does not take over."""
-
-
-def next_step(members: Sequence[Member], wanted: Model) -> Step:
-    """What a replacement by `wanted` has to do next, given what there is. Raises OpsError without an appliance."""
-    newest_first = sorted(members, key=lambda member: (member.launched, member.id), reverse=True)
-    trials = [member for member in newest_first if member.part == Part.TRIAL]
-    fitting = [member for member in trials if member.model == wanted]
-    plain = [member for member in newest_first if member.part is None]
-    unwanted = [member for member in trials if member not in fitting[:1]]
-    if unwanted:
-        return Drop(unwanted)
-    if fitting:
-        return Prove(fitting[0], plain)
-    if not plain:
-        raise OpsError("there is no appliance to replace: run `make launch`")
-    current = next((member for member in plain if member.model == wanted), None)
-    if current is None:
-        return Launch()
-    # A plain one of another image beside it is what an interruption of the hand-over leaves.
-    stale = [m for m in newest_first if m.part is not None or m.model != wanted]
-    return Retire(stale, current) if stale else Done(current)
 
 
 def replace(aws: Connection, say: Say, patience: Patience | None = None) -> None:
@@ -196,11 +106,12 @@ def _members(aws: Connection) -> list[Member]:
 
 def _wait_until_listed(aws: Connection, instance_id: str) -> None:
     """EC2's answers lag behind its deeds; a trial that is overlooked would be launched again. Raises OpsError."""
-    deadline = time.monotonic() + _LISTED_SECONDS
-    while instance_id not in {member.id for member in _members(aws)}:
-        if time.monotonic() > deadline:
-            raise OpsError(f"EC2 does not list {instance_id}: see `make status`, then run `make replace` again")
-        time.sleep(_POLL_SECONDS)
+    try:
+        wait_until(lambda: instance_id in {member.id for member in _members(aws)}, _LISTED_SECONDS)
+    except TooLong:
+        raise OpsError(
+            f"EC2 does not list {instance_id}: see `make status`, then run `make replace` again"
+        ) from None
 
 
 def _refuse_under_hold(aws: Connection) -> None:
@@ -210,29 +121,25 @@ def _refuse_under_hold(aws: Connection) -> None:
 
 
 def _prove(aws: Connection, new: Member, old: Sequence[Member], patience: Patience, say: Say) -> None:
-    started, tell = time.monotonic(), appliance.every(_TELL_SECONDS, say, f"{new.id} is on trial")
+    tell = say_every(_TELL_SECONDS, say, f"{new.id} is on trial")
     try:
-        while True:
+        try:
+            proof = wait_for(lambda: _proof(aws, new, _look(aws, new.id)), patience.trial, tell)
+        except TooLong as late:
             found = _look(aws, new.id)
-            if proof := _proof(aws, new, found):
-                say(f"{new.id} works: {proof}")
-                return
-            waited = time.monotonic() - started
-            if waited > patience.trial:
-                state = found["State"]["Name"] if found else "gone"
-                raise TrialFailed(f"it has shown no work after {waited:.0f} s; it is {state}")
-            tell(waited)
-            time.sleep(_POLL_SECONDS)
+            state = found["State"]["Name"] if found else "gone"
+            raise TrialFailed(f"it has shown no work after {late.seconds:.0f} s; it is {state}") from None
     except TrialFailed as failure:
         aws.ec2.terminate_instances(InstanceIds=[new.id])
         stays = f"{old[0].id} stays in charge" if old else "there is no other"
         raise OpsError(f"{new.id} ({new.model}) failed its trial and is terminated: {failure}; {stays}") from None
+    say(f"{new.id} works: {proof}")
 
 
-def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str:
-    """What shows that the instance took a job or could take one; empty: nothing yet. Raises TrialFailed."""
+def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str | None:
+    """What shows that the instance took a job or could take one; None: nothing yet. Raises TrialFailed."""
     if found is None:  # EC2 shows it a moment after its launch, and for an hour after its end
-        return ""
+        return None
     state = found["State"]["Name"]
     if state in _GONE:
         raise TrialFailed(f"EC2 ended it ({found.get('StateReason', {}).get('Message', 'no reason given')})")
@@ -240,7 +147,7 @@ def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str:
     if heartbeat is None or heartbeat.at < new.launched.replace(microsecond=0):
         if state == "stopped":
             raise TrialFailed("it stopped without a sign of life")
-        return ""
+        return None
     if heartbeat.crashed:
         raise TrialFailed("its worker crashed in a loop, see `make logs MINUTES=60`")
     if heartbeat.job:
@@ -252,7 +159,7 @@ def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str:
     for event in read_events(aws, new.launched):
         if event.source == new.id and event.fields.get("event") in words:
             return words[event.fields["event"]]
-    return ""
+    return None
 
 
 def _hand_over(aws: Connection, new: Member, old: Sequence[Member], say: Say) -> None:
@@ -273,36 +180,52 @@ def _hand_over(aws: Connection, new: Member, old: Sequence[Member], say: Say) ->
 
 def _let_go(aws: Connection, instance_id: str, patience: Patience, say: Say) -> None:
     """Terminate an instance once its worker has nothing in hand. Raises OpsError when that takes too long."""
-    started, tell = time.monotonic(), appliance.every(_TELL_SECONDS, say, f"waiting for the work of {instance_id}")
-    at_first: str | None = None
-    while True:
-        found = _look(aws, instance_id)
+    leaving = _Leaving(aws, instance_id, say)
+    try:
+        is_there = wait_for(
+            leaving.look, patience.work, say_every(_TELL_SECONDS, say, f"waiting for the work of {instance_id}")
+        )
+    except TooLong as late:
+        busy = f"still has job {leaving.job}" if leaving.job else "does not end its work"
+        raise OpsError(
+            f"{instance_id} {busy} after {late.seconds:.0f} s: run `make replace` again, it goes on from here"
+        ) from None
+    if is_there:
+        aws.ec2.terminate_instances(InstanceIds=[instance_id])
+        say(f"{instance_id} is terminated")
+
+
+class _Leaving:
+    """An instance that is to be terminated, looked at until its worker has nothing in hand."""
+
+    def __init__(self, aws: Connection, instance_id: str, say: Say) -> None:
+        self.job: str | None = None
+        """What the worker has in hand, as far as its heartbeat says."""
+        self._aws = aws
+        self._id = instance_id
+        self._say = say
+        self._job_at_first: str | None = None
+
+    def look(self) -> bool | None:
+        """True: it may be terminated; False: it is gone already; None: not yet."""
+        found = _look(self._aws, self._id)
         if found is None or found["State"]["Name"] in _GONE:
-            return
+            return False
         heartbeat = _heartbeat(found)
         silent = is_silent(heartbeat, datetime.now(UTC))
-        job = None if heartbeat is None or silent else heartbeat.job
-        at_first = at_first or job
+        self.job = None if heartbeat is None or silent else heartbeat.job
+        self._job_at_first = self._job_at_first or self.job
         match found["State"]["Name"]:
             case "stopped":
-                break
+                return True
             # The lesson it had is done; what it has taken since is given back, and the new one takes it.
-            case "running" if job is None or job != at_first:
-                if appliance.drain(aws, instance_id, say):
-                    break
+            case "running" if self.job is None or self.job != self._job_at_first:
+                if appliance.drain(self._aws, self._id, self._say):
+                    return True
                 if silent:
-                    say(f"{instance_id} does not answer and gives no sign of life: it has nothing in hand")
-                    break
-        waited = time.monotonic() - started
-        if waited > patience.work:
-            busy = f"still has job {job}" if job else "does not end its work"
-            raise OpsError(
-                f"{instance_id} {busy} after {waited:.0f} s: run `make replace` again, it goes on from here"
-            )
-        tell(waited)
-        time.sleep(_POLL_SECONDS)
-    aws.ec2.terminate_instances(InstanceIds=[instance_id])
-    say(f"{instance_id} is terminated")
+                    self._say(f"{self._id} does not answer and gives no sign of life: it has nothing in hand")
+                    return True
+        return None
 
 
 def _look(aws: Connection, instance_id: str) -> InstanceTypeDef | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from ops.errors import OpsError
 from ops.releases import settings, store
 from ops.releases.archive import BuiltRelease
 from ops.releases.lock import LASTS, DeployLock, deploying
+from ops.waiting import Tell, TooLong, every, wait_until
 from whisper_processor.releases import Release, UpdateReport, UpdateResult
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Stopped(Exception):
 
 
 def deploy_processor(aws: Connection, build: Callable[[], BuiltRelease], say: Say) -> None:
-    """Build, publish, wish for it, and bring it to all appliances. Raises OpsError at the first failure."""
+    """Build, publish, set it as wanted, and bring it to all appliances. Raises OpsError at the first failure."""
     store.read_wanted(aws)
     with deploying(aws, "deploy-processor", say) as lock:
         built = build()
@@ -166,13 +166,15 @@ def _restart_process(aws: Connection, instance_id: str, say: Say) -> None:
     systemctl("stop")
     last = tags_of(_look(aws, instance_id)).get(HEARTBEAT_TAG)  # the old worker's last word
     systemctl("start")
-    deadline = time.monotonic() + _COME_BACK_SECONDS
-    while time.monotonic() < deadline:
-        if tags_of(_look(aws, instance_id)).get(HEARTBEAT_TAG) != last:
-            say(f"{instance_id}: the worker runs with them")
-            return
-        time.sleep(_POLL_SECONDS)
-    raise Failed(f"{instance_id}: the worker does not come up with these settings: see `make logs`")
+    try:
+        wait_until(
+            lambda: tags_of(_look(aws, instance_id)).get(HEARTBEAT_TAG) != last,
+            _COME_BACK_SECONDS,
+            poll=_POLL_SECONDS,
+        )
+    except TooLong:
+        raise Failed(f"{instance_id}: the worker does not come up with these settings: see `make logs`") from None
+    say(f"{instance_id}: the worker runs with them")
 
 
 def _run(aws: Connection, instance_id: str, mode: str, say: Say) -> UpdateReport:
@@ -198,18 +200,14 @@ def _run(aws: Connection, instance_id: str, mode: str, say: Say) -> UpdateReport
         raise Failed(f"{instance_id}: {said}") from error
 
 
-def _watch(aws: Connection, instance_id: str, say: Say) -> Callable[[float], None]:
+def _watch(aws: Connection, instance_id: str, say: Say) -> Tell:
     """Says that it goes on, and notices when the machine does not."""
-    told = 0.0
 
     def watch(waited: float) -> None:
-        nonlocal told
-        if waited - told >= _TELL_SECONDS:
-            told = waited
-            _raise_if_stopped(aws, instance_id)
-            say(f"{instance_id}: for {waited:.0f} s")
+        _raise_if_stopped(aws, instance_id)
+        say(f"{instance_id}: for {waited:.0f} s")
 
-    return watch
+    return every(_TELL_SECONDS, watch)
 
 
 @contextmanager
@@ -231,10 +229,9 @@ def _held(aws: Connection, instance: InstanceTypeDef) -> Iterator[None]:
 
 
 def _wait_while_pending(aws: Connection, instance_id: str) -> str:
-    deadline = time.monotonic() + _BOOT_SECONDS
-    while (state := _state(aws, instance_id)) == "pending" and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    return state
+    with suppress(TooLong):
+        wait_until(lambda: _state(aws, instance_id) != "pending", _BOOT_SECONDS, poll=_POLL_SECONDS)
+    return _state(aws, instance_id)
 
 
 def _raise_if_stopped(aws: Connection, instance_id: str) -> None:
@@ -244,10 +241,9 @@ def _raise_if_stopped(aws: Connection, instance_id: str) -> None:
 
 def _raise_if_it_goes_down(aws: Connection, instance_id: str) -> None:
     """A command that ends without its report may be the first sign of it."""
-    deadline = time.monotonic() + _GOING_DOWN_SECONDS
-    while time.monotonic() < deadline:
-        _raise_if_stopped(aws, instance_id)
-        time.sleep(_POLL_SECONDS)
+    with suppress(TooLong):
+        wait_until(lambda: _state(aws, instance_id) != "running", _GOING_DOWN_SECONDS, poll=_POLL_SECONDS)
+        raise Stopped
 
 
 def _state(aws: Connection, instance_id: str) -> str:

@@ -18,7 +18,8 @@ from contracts.tags import REPLACEMENT_TAG
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection, tags_of
 from ops.capacity import appliance, launch, replacement
-from ops.capacity.replacement import Part, Patience
+from ops.capacity.replacement import Patience
+from ops.capacity.replacement_plan import Part
 from ops.errors import OpsError
 from ops.infrastructure import deploy
 from ops.lessons import lesson

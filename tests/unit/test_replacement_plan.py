@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.capacity.replacement import Done, Drop, Launch, Member, Model, Part, Prove, Retire, next_step
+from ops.capacity.replacement_plan import Done, Drop, Launch, Member, Model, Part, Prove, Retire, next_step
 from ops.errors import OpsError
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
