@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cfnlint.decode import cfn_yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from ops.errors import OpsError
@@ -180,7 +180,7 @@ def _read(path: Path, model: type[_F]) -> _F:
 
 def _disk_gib() -> int:
     """The root volume's default size; its home is the template."""
-    found = re.search(r"^  VolumeGiB:\n(?:    .*\n)*?    Default: (\d+)", _FOUNDATION.read_text(), re.MULTILINE)
-    if found is None:
-        raise OpsError(f"{_FOUNDATION.name} has no default of VolumeGiB")
-    return int(found[1])
+    try:
+        return int(cfn_yaml.load(str(_FOUNDATION))["Parameters"]["VolumeGiB"]["Default"])
+    except KeyError as error:
+        raise OpsError(f"{_FOUNDATION.name} has no default of VolumeGiB") from error
