@@ -1,4 +1,4 @@
-"""The AWS side of a fleet's tick: two calls to see an idle fleet, six at most for one that is enlarged."""
+"""The AWS side of a fleet's tick: two calls observe an idle fleet; scaling out takes six at most."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Measured:
 
     lesson_minutes: float | None = None
     last_crash: datetime | None = None
-    """To the minute; a machine's own tags go with it."""
+    """To the minute. A machine's own tags are lost with it."""
 
 
 class GroupAdapter:
@@ -66,7 +66,7 @@ class GroupAdapter:
         self._group_name = group_name
 
     def observe(self, now: datetime, *, upload_event: bool = False) -> Snapshot:
-        """What a decision needs: while nothing waits, neither history nor lengths are asked for."""
+        """What a decision needs. While nothing waits, it reads neither activities nor metrics."""
         queue = read_queue(self._sqs, self._queue_url)
         raw = self._find_group()
         snapshot = Snapshot(now, None, *queue, upload_event=upload_event)
@@ -89,7 +89,7 @@ class GroupAdapter:
         )
 
     def act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
-        """Carry the decision out; raises ClientError on everything that has no name here."""
+        """Carry the decision out. Raises ClientError for an error that has no outcome of its own."""
         if decision.action is not Action.SCALE_OUT or decision.desired is None:
             refused = snapshot.group is not None and snapshot.group.launch_failure is not None
             return Outcome.NO_CAPACITY if refused else Outcome.NONE
@@ -109,7 +109,7 @@ class GroupAdapter:
         return groups[0] if groups else None
 
     def _instances(self) -> list[InstanceTypeDef]:
-        """The group's, with those that have ended and are not forgotten yet."""
+        """The group's, including terminated ones that EC2 still lists."""
         filters = [{"Name": f"tag:{GROUP_TAG}", "Values": [self._group_name]}]
         pages = self._ec2.get_paginator("describe_instances").paginate(Filters=filters)  # type: ignore[arg-type]
         return [i for page in pages for r in page["Reservations"] for i in r["Instances"]]
@@ -147,7 +147,7 @@ class GroupAdapter:
             lesson_minutes=lesson_minutes(
                 audio_seconds=mean(AUDIO_SECONDS, now - _DAY),
                 bytes_a_day=mean(UPLOAD_BYTES, now - _DAY),
-                # The points are whole hours: the one under way, and the one before.
+                # The points are whole hours: the current one and the one before.
                 bytes_an_hour=mean(UPLOAD_BYTES, now - 2 * _HOUR),
             ),
             last_crash=max((at for at, value in found.get("crashes", {}).items() if value), default=None),
@@ -170,11 +170,11 @@ def lesson_minutes(
 ) -> float | None:
     """Expected minutes of a waiting lesson; None while no lesson has been measured.
 
-    A queue cannot be looked into, and an upload does not say how long it is, only how many bytes it has. The
-    workers measure the length of each lesson they do, so the mean of a day is known.
+    SQS does not show the messages that wait, and an upload has a size but no length. The workers measure the
+    length of each lesson they transcribe, so the mean of a day is known.
 
-    The mean length times how much larger than usual the latest uploads are, a factor of four either way at most: a
-    video is larger than a recording and no longer.
+    The result is that mean, scaled by how much larger than usual the latest uploads are. The factor is limited to
+    four either way: a video is larger than a sound recording and no longer.
     """
     if not audio_seconds:
         return None
@@ -185,7 +185,7 @@ def lesson_minutes(
 def read_group(
     raw: AutoScalingGroupTypeDef, instances: Sequence[InstanceTypeDef], activities: Sequence[ActivityTypeDef]
 ) -> Group:
-    """The group in the decision's words. `activities` are the latest first, as AWS gives them."""
+    """The group as the decision needs it. `activities` are the latest first, as AWS returns them."""
     tags = {tag["Key"]: tag.get("Value", "") for tag in raw.get("Tags", [])}
     states = [member["LifecycleState"] for member in raw["Instances"]]
     live = [i["LaunchTime"] for i in instances if i["State"]["Name"] in LIVE_STATES]
@@ -208,7 +208,7 @@ def read_group(
 
 
 def is_silent_instance(instance: InstanceTypeDef, now: datetime, config: Config) -> bool:
-    """Whether a machine that has had time to boot has not been heard of for longer than a worker may be silent."""
+    """Whether the machine has had time to boot and its heartbeat is older than allowed."""
     if instance["State"]["Name"] != "running" or now - instance["LaunchTime"] <= config.boot_grace:
         return False
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
@@ -216,7 +216,7 @@ def is_silent_instance(instance: InstanceTypeDef, now: datetime, config: Config)
 
 
 def _last_scale_out(activities: Sequence[ActivityTypeDef]) -> datetime | None:
-    """When the desired capacity was last raised: what is replaced is no scale-out."""
+    """When the desired capacity was last raised. Replacing a machine is no scale-out."""
     for activity in activities:
         if activity["Description"].startswith(_LAUNCHING):
             match = _DESIRED.search(activity["Cause"])

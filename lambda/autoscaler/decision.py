@@ -1,7 +1,7 @@
-"""The decision table: one pure function from what is seen to what to do.
+"""The decision table: one pure function from an observation to an action.
 
-`decide()` is the only door: with one machine it starts, stops and restarts (here), with a fleet it scales out
-(`autoscaler.fleet`). The planner calls it too.
+`decide()` is the only entry point. It starts, stops and restarts one machine (here), or scales out a fleet
+(`autoscaler.fleet_decision`). The planner calls it too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def decide(snapshot: Snapshot, config: Config) -> Decision:
-    """Say what to do. First match wins; a transitional state is only ever acted on by a force stop."""
+    """Say what to do; the first match wins. In a transitional state the only action is a forced stop."""
     if config.capacity_mode is CapacityMode.FLEET:
         return decide_fleet(snapshot, config)
     instance = snapshot.instance
@@ -72,7 +72,7 @@ def _decide(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
             return _idle(snapshot, instance, config)
         case "terminated":
             return Decision(Action.ALARM, "the instance is terminated")
-        case state:  # pending, shutting-down, and whatever EC2 may add
+        case state:  # pending, shutting-down, and any state EC2 may add
             return Decision(Action.NONE, f"waiting: the instance is {state}")
 
 
@@ -109,9 +109,9 @@ def _idle(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
     heartbeat = instance.heartbeat
     if heartbeat and heartbeat.job and not is_silent(heartbeat, snapshot.now, config.heartbeat_grace):
         return Decision(Action.NONE, f"the queue is empty, but the worker is busy with {heartbeat.job}")
-    seen = _condition_of_this_run(instance, ConditionKind.IDLE)
-    ticks = seen.ticks + 1 if seen else 1
-    condition = TrackedCondition(ConditionKind.IDLE, seen.since if seen else snapshot.now, ticks)
+    idle = _condition_of_this_run(instance, ConditionKind.IDLE)
+    ticks = idle.ticks + 1 if idle else 1
+    condition = TrackedCondition(ConditionKind.IDLE, idle.since if idle else snapshot.now, ticks)
     uptime = snapshot.now - instance.launch_time
     if ticks >= config.idle_ticks and uptime >= config.min_uptime:
         return Decision(Action.STOP, f"idle for {ticks} ticks in a row, up {whole_minutes(uptime)} min", condition)
@@ -119,7 +119,7 @@ def _idle(snapshot: Snapshot, instance: Instance, config: Config) -> Decision:
 
 
 def _condition_of_this_run(instance: Instance, kind: ConditionKind) -> TrackedCondition | None:
-    """What was remembered, unless it is of another kind or from before the last start."""
+    """The tracked condition, unless it is of another kind or older than the last start."""
     condition = instance.condition
     started = instance.launch_time.replace(microsecond=0)  # the tag keeps whole seconds
     if condition is None or condition.kind is not kind or condition.since < started:

@@ -1,7 +1,7 @@
 """The decision table of a fleet: how many workers the backlog needs, and whether to ask the group for them now.
 
-The autoscaler only ever scales out. A worker leaves by itself, taking its place in the group with it, because only
-it knows that it has nothing in hand; so there is no rule here that could end a busy one.
+The autoscaler only scales out. A worker terminates its own machine and lowers the desired capacity with it,
+because only the worker knows that it has nothing in hand. So no rule here can end a busy one.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def _scale_out(snapshot: Snapshot, group: Group, config: Config) -> Decision:
 
 
 def workers_needed(snapshot: Snapshot, config: Config) -> int:
-    """Workers that finish what waits within the target wait, their boot included.
+    """How many workers finish the backlog within the target wait, their boot included.
 
-    The audio's minutes over what one worker does in the time that is left after its boot, rounded up; at least one
-    with any backlog, and never more than there are lessons, as a lesson is not shared.
+    That is the minutes of audio, divided by what one worker transcribes in the time left after its boot, rounded
+    up. Any backlog needs one at least, and never more than there are lessons, because a lesson is not shared.
     """
     if not snapshot.backlog:
         return 0
@@ -67,7 +67,7 @@ def _audio_minutes(snapshot: Snapshot, config: Config) -> float:
 
 
 def _lately(moment: datetime | None, now: datetime, span: timedelta) -> bool:
-    """A moment in the future is no better than one long past: it would stay recent for ever."""
+    """A moment in the future does not count either: it would stay recent for too long."""
     return moment is not None and abs(now - moment) <= span
 
 

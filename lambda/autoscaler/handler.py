@@ -1,4 +1,4 @@
-"""One tick: see, decide, act, and say all of it in one log line."""
+"""One tick: observe, decide, act, and log all of it in one line."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from autoscaler.tags import format_condition
 from contracts.capacity import CapacityMode
 from contracts.heartbeat import format_heartbeat
 from contracts.hold import format_hold
+from contracts.keys import AUDIO_PREFIX
 from contracts.timestamps import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AUDIO_PREFIX = "audio-files/"
-
 _CLIENT_CONFIG = ClientConfig(
-    # A tick that waits is worth less than the next one.
+    # Fail soon: the next tick is a minute away.
     connect_timeout=3,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 2},
@@ -90,15 +89,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         raise
 
 
-class Sight(Protocol):
-    """What is seen of the cloud and done to it, for one machine or for a fleet."""
+class Adapter(Protocol):
+    """Observes AWS and acts on it, for one machine or for a fleet."""
 
     def observe(self, now: datetime, *, upload_event: bool = False) -> Snapshot: ...
 
     def act(self, snapshot: Snapshot, decision: Decision) -> Outcome: ...
 
 
-def connect(settings: Settings) -> Sight:
+def connect(settings: Settings) -> Adapter:
     ec2 = boto3.client("ec2", config=_CLIENT_CONFIG)
     sqs = boto3.client("sqs", config=_CLIENT_CONFIG)
     if settings.config.capacity_mode is CapacityMode.INSTANCE:
@@ -111,7 +110,7 @@ def connect(settings: Settings) -> Sight:
 
 
 def tick(
-    cloud: Sight,
+    adapter: Adapter,
     config: Config,
     *,
     trigger: Trigger,
@@ -120,16 +119,16 @@ def tick(
     measured: bool = True,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dict[str, Any]:
-    """See, decide, act.
+    """Observe, decide, act.
 
-    `upload_bytes` is the size of the uploaded lesson that is the reason of the tick; None without one. `measured`
-    is False for a trial of the code, which is to raise no alarm.
+    `upload_bytes` is the size of the uploaded lesson that triggered the tick; None without one. `measured` is
+    False for a dry run that proves a version: it must raise no alarm.
     """
-    # Marks keep whole seconds, so time does too: what is written compares equal to what is read back.
+    # The tag keeps whole seconds, so `now` does too: what is written equals what is read back.
     now = clock().replace(microsecond=0)
-    snapshot = cloud.observe(now, upload_event=upload_bytes is not None)
+    snapshot = adapter.observe(now, upload_event=upload_bytes is not None)
     decision = decide(snapshot, config)
-    outcome = Outcome.DRY_RUN if dry_run else cloud.act(snapshot, decision)
+    outcome = Outcome.DRY_RUN if dry_run else adapter.act(snapshot, decision)
     line = _tick_line(trigger, snapshot, decision, outcome)
     _print(line)
     if measured:
@@ -144,7 +143,7 @@ def trigger_of(event: Mapping[str, Any]) -> Trigger:
 
 
 def audio_bytes(event: Mapping[str, Any]) -> int | None:
-    """The mean size of the uploaded lessons; None for other uploads, transcripts above all, and for no upload."""
+    """The mean size of the uploaded lessons. None for any other upload, such as a transcript, and for none."""
     sizes = [
         int(record["s3"]["object"].get("size", 0))
         for record in _created_objects(event)
@@ -179,7 +178,7 @@ def _tick_line(trigger: Trigger, snapshot: Snapshot, decision: Decision, outcome
         },
         "action": decision.action,
         "reason": decision.reason,
-        "mark": decision.condition and format_condition(decision.condition),
+        "condition": decision.condition and format_condition(decision.condition),
         **({"desired": decision.desired} if decision.desired is not None else {}),
         "outcome": outcome,
     }
@@ -192,7 +191,7 @@ def _say_instance(instance: Instance) -> dict[str, Any]:
         "launchTime": format_time(instance.launch_time),
         "hold": instance.hold and format_hold(instance.hold),
         "heartbeat": instance.heartbeat and format_heartbeat(instance.heartbeat),
-        "mark": instance.condition and format_condition(instance.condition),
+        "condition": instance.condition and format_condition(instance.condition),
         "others": instance.others,
     }
 

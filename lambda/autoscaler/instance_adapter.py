@@ -1,4 +1,4 @@
-"""The AWS side of a tick: two calls to see, at most two to act."""
+"""The AWS side of a tick: two calls to observe, at most two to act."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 
 
 _NAMED_ERRORS = {
-    # The state changed between seeing and acting; the next tick sees the new one.
+    # The state changed between observing and acting; the next tick finds the new one.
     "IncorrectInstanceState": Outcome.INCORRECT_STATE,
     # The zone is full for now; the next tick tries again, and an alarm watches the metric.
     "InsufficientInstanceCapacity": Outcome.NO_CAPACITY,
@@ -61,11 +61,11 @@ class InstanceAdapter:
         return Snapshot(now, self._find_instance(), *queue, upload_event=upload_event)
 
     def act(self, snapshot: Snapshot, decision: Decision) -> Outcome:
-        """Carry the decision out; raises ClientError on everything that has no name here."""
+        """Carry the decision out. Raises ClientError for an error that has no outcome of its own."""
         instance = snapshot.instance
         if instance is None:
-            return Outcome.NONE  # the alarm is raised by the metric
-        # First the tag: a reboot that is not remembered would be repeated every minute.
+            return Outcome.NONE  # the metric raises the alarm
+        # The tag first: without it, a reboot would be repeated every minute.
         self._remember(instance, decision)
         return self._carry_out(decision.action, instance.id)
 
@@ -77,7 +77,7 @@ class InstanceAdapter:
             ]
         )["Reservations"]
         instances = [each for reservation in reservations for each in reservation["Instances"]]
-        # Neither what an image replacement has on trial, nor a fleet's machines, should there still be some.
+        # Leave out what an image replacement has on trial, and machines left of a fleet.
         found = [_read_instance(each) for each in instances if not {REPLACEMENT_TAG, GROUP_TAG} & set(_tags(each))]
         if not found:
             return None
@@ -120,7 +120,7 @@ def _tags(raw: InstanceTypeDef) -> dict[str, str]:
 
 
 def read_queue(sqs: SQSClient, url: str) -> tuple[int, int, int]:
-    """Messages visible, in flight, delayed; each is approximate, as SQS says itself."""
+    """Messages visible, in flight and delayed. SQS gives approximate numbers only."""
     kinds = ("", "NotVisible", "Delayed")
     names: list[QueueAttributeFilterType] = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]  # type: ignore[misc]
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]

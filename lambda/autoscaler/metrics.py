@@ -1,7 +1,7 @@
 """CloudWatch metrics without a call: one line a tick in the embedded metric format.
 
-CloudWatch charges a metric for the hours in which somebody publishes it, so an idle system publishes one: whether
-machines run, whose zeros make its average the share of time they did. Any other is left out while it is zero.
+CloudWatch charges for a metric only in hours in which it is published. So an idle system publishes one: whether
+machines run. Its average is the share of time they did. Any other metric is left out while it is zero.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ALWAYS = INSTANCE_RUNNING
 def metrics_line(
     snapshot: Snapshot, decision: Decision, outcome: Outcome, upload_bytes: float | None = None
 ) -> dict[str, Any]:
-    """`upload_bytes` is the size of the recording whose upload is the reason of the tick."""
+    """`upload_bytes` is the size of the recording whose upload triggered the tick."""
     group, instance = snapshot.group, snapshot.instance
     launched = group.oldest_launch if group else None
     running = group.in_service if group else 0
@@ -63,7 +63,7 @@ def metrics_line(
 
 
 def _started(group: Group | None, decision: Decision) -> int:
-    """Machines that were asked for."""
+    """How many machines this tick asked for."""
     if decision.action is Action.SCALE_OUT and group is not None and decision.desired is not None:
         return decision.desired - group.desired
     return int(decision.action is Action.START)

@@ -1,4 +1,4 @@
-"""What is seen at a tick, what is configured, and what is decided: the words of the decision table."""
+"""The terms of the decision table: what a tick observes, what is configured, and what is decided."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Config:
     boot_grace: timedelta = timedelta(minutes=5)
     stuck_stopping: timedelta = timedelta(minutes=10)
     crash_pause: timedelta = timedelta(minutes=30)
-    """A machine whose worker crashed in a loop is tried again after this, not every minute."""
+    """How long to wait before starting a machine whose worker crashed in a loop."""
 
     capacity_mode: CapacityMode = CapacityMode.INSTANCE
-    # What follows matters to a fleet alone.
+    # For a fleet only:
     target_wait: timedelta = timedelta(minutes=15)
-    """What waits now is to be transcribed within this."""
+    """The backlog is to be transcribed within this."""
     boot: timedelta = timedelta(minutes=2)
     """From asking for a machine to its first poll."""
     audio_minutes_per_minute: float = 30.0
-    """How fast one worker is: minutes of audio in a minute."""
+    """The speed of one worker."""
     mean_lesson_minutes: float = 45.0
-    """How long a lesson is taken to be while no upload has told."""
+    """The assumed length of a lesson until some have been measured."""
     scale_out_cooldown: timedelta = timedelta(minutes=1)
-    """So long what was asked for is given time to come up before more is asked for."""
+    """The time new machines get to come up before the autoscaler asks for more."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Group:
-    """What the Auto Scaling group says of itself, and its machines' tags of them."""
+    """The Auto Scaling group as AWS describes it, and what its machines' tags say."""
 
     name: str
     desired: int
@@ -71,18 +71,18 @@ class Group:
     in_service: int = 0
     pending: int = 0
     leaving: int = 0
-    """On their way out: no longer part of `desired`."""
+    """Terminating: no longer part of `desired`."""
     hold: Hold | None = None
     last_scale_out: datetime | None = None
     """When the desired capacity was last raised, from the group's own activity history."""
     last_crash: datetime | None = None
     """When a worker last crashed in a loop."""
     launch_failure: str | None = None
-    """Why the latest launch failed, if it did: no capacity, a quota."""
+    """Why the latest launch failed, if it did: for example no capacity, or a quota."""
     oldest_launch: datetime | None = None
-    """When the machine was launched that has been up longest."""
+    """When the oldest machine was launched."""
     silent: tuple[str, ...] = ()
-    """Machines in service whose worker has given no sign of life for longer than it may."""
+    """Machines in service whose heartbeat is older than allowed."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ class Snapshot:
     delayed: int = 0
     upload_event: bool = False
     group: Group | None = None
-    """In fleet mode; None: there is no such group."""
+    """In fleet mode; None when the group does not exist."""
     audio_minutes: float | None = None
-    """The backlog in minutes of audio; None while nothing tells how long lessons are."""
+    """The backlog in minutes of audio; None until some lessons have been measured."""
 
     @property
     def backlog(self) -> int:
-        """Work known of. In-flight messages count: without them a busy worker would be stopped.
+        """Messages that still need work. In-flight ones count: otherwise a busy worker would be stopped.
 
         The backend sends its message after the upload, so an upload counts as one while the queue is empty.
         """
@@ -113,11 +113,11 @@ class Decision:
     action: Action
     reason: str
     condition: TrackedCondition | None = None
-    """What the instance's tag should say from now on; None: no tag."""
+    """What the instance's tag is to say from now on; None removes the tag."""
     desired: int | None = None
-    """Scaling out: the group's new desired capacity, always above the present one."""
+    """The group's new desired capacity when scaling out; always above the present one."""
     needed: int | None = None
-    """A fleet's workers that the backlog asks for, whatever the maximum allows; None where it was not asked."""
+    """How many workers the backlog needs, whatever the maximum; None where that was not computed."""
 
 
 def say_hold(hold: Hold) -> str:

@@ -1,6 +1,6 @@
-"""What the autoscaler remembers of an instance from one tick to the next: a tag is its only memory.
+"""The condition that the autoscaler tracks from one tick to the next, kept in a tag on the instance.
 
-A tag can be edited by hand, so one that cannot be read never stops the autoscaler.
+Anybody can edit a tag, so one that cannot be read never stops the autoscaler.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _FORMAT = re.compile(r"(?P<kind>idle|stopping|restarted) since=(?P<since>\S+) ti
 
 class ConditionKind(StrEnum):
     IDLE = "idle"
-    """Running without work; `ticks` in a row."""
+    """Running without work for `ticks` in a row."""
     STOPPING = "stopping"
-    """On its way down; `since` tells whether it is stuck."""
+    """Stopping; `since` tells whether it is stuck."""
     RESTARTED = "restarted"
-    """Rebooted and not heard of yet. A reboot keeps the launch time, so the boot grace counts from `since`."""
+    """Rebooted, with no heartbeat yet. A reboot keeps the launch time, so the boot grace counts from `since`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrackedCondition:
 
 
 def parse_condition(text: str | None) -> TrackedCondition | None:
-    """Read the tag's value. One that cannot be read is forgotten: counting starts afresh."""
+    """Read the tag's value. One that cannot be read is ignored, and counting starts again."""
     match = _FORMAT.fullmatch(text or "")
     since = parse_time(match["since"]) if match else None
     if not match or not since:

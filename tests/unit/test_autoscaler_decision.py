@@ -177,9 +177,9 @@ heartbeats = st.none() | st.builds(
     Heartbeat, moments, st.none() | st.text("ab1-", min_size=1, max_size=9), st.integers(0, 100)
 )
 holds = st.none() | st.builds(Hold, st.text(min_size=1, max_size=9), st.none() | moments)
-marks = st.none() | st.builds(TrackedCondition, st.sampled_from(ConditionKind), moments, st.integers(0, 20))
+conditions = st.none() | st.builds(TrackedCondition, st.sampled_from(ConditionKind), moments, st.integers(0, 20))
 states = st.sampled_from([*TRANSITIONAL, "running", "stopped", "terminated", "something-new"])
-instances = st.builds(Instance, st.just("i-1"), states, moments, holds, heartbeats, marks, st.integers(0, 2))
+instances = st.builds(Instance, st.just("i-1"), states, moments, holds, heartbeats, conditions, st.integers(0, 2))
 counts = st.integers(0, 3)
 snapshots = st.builds(Snapshot, st.just(NOW), st.none() | instances, counts, counts, counts, st.booleans())
 
@@ -240,7 +240,7 @@ def test_nothing_is_stopped_with_work_in_any_state_but_one_stuck_on_its_way_down
 
 @given(snapshots)
 def test_a_decision_carried_out_is_not_decided_again(snapshot: Snapshot) -> None:
-    """The mark is on the instance and the state has moved on: the next tick finds nothing to do."""
+    """The tag is on the instance and the state has moved on: the next tick finds nothing to do."""
     seen, decision = snapshot.instance, decide(snapshot, CONFIG)
     if seen is None or decision.action not in ACTING:
         return

@@ -24,7 +24,7 @@ MOST_CALLS = 4
 
 @dataclass
 class Aws:
-    cloud: InstanceAdapter
+    adapter: InstanceAdapter
     ec2: Stubber
     sqs: Stubber
     calls: list[str]
@@ -42,7 +42,7 @@ class Aws:
         self.ec2.add_response("describe_instances", {"Reservations": [{"Instances": [raw]}] if state else []})
 
     def tick(self, *, dry_run: bool = False) -> dict[str, Any]:
-        line = tick(self.cloud, Config(), trigger=Trigger.SCHEDULE, dry_run=dry_run, clock=lambda: NOW)
+        line = tick(self.adapter, Config(), trigger=Trigger.SCHEDULE, dry_run=dry_run, clock=lambda: NOW)
         self.ec2.assert_no_pending_responses()
         self.sqs.assert_no_pending_responses()
         assert len(self.calls) <= MOST_CALLS
@@ -76,10 +76,12 @@ def test_a_restart_is_remembered_before_it_is_done(aws: Aws) -> None:
     assert aws.calls[2:] == ["CreateTags", "RebootInstances"]
 
 
-def test_a_mark_that_is_no_longer_true_is_removed(aws: Aws) -> None:
+def test_a_condition_that_no_longer_holds_is_removed(aws: Aws) -> None:
     aws.sees("stopped", tags={"classreflect:autoscaler": "idle since=2026-03-02T07:59:00Z ticks=2"})
     aws.ec2.add_response("delete_tags", {})
-    aws.tick()
+    line = aws.tick()
+    assert line["snapshot"]["instance"]["condition"] == "idle since=2026-03-02T07:59:00Z ticks=2"
+    assert line["condition"] is None
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_a_trial_of_the_code_leaves_no_metric_that_could_raise_an_alarm(
     aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws.sees(None)
-    tick(aws.cloud, Config(), trigger=Trigger.MANUAL, dry_run=True, measured=False, clock=lambda: NOW)
+    tick(aws.adapter, Config(), trigger=Trigger.MANUAL, dry_run=True, measured=False, clock=lambda: NOW)
     assert "InstanceMissing" not in capsys.readouterr().out
 
 
