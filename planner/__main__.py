@@ -83,7 +83,7 @@ def _say_done(found: Answer | Refusal, seconds: float) -> None:
 def _uploads(
     schools: int | None, lessons: int | None, days: int, holidays: str, trace: Path | None, seed: int
 ) -> tuple[str, str, Trace]:
-    """A short name for a folder, a title, the trace."""
+    """A name for the folder, a title, and the trace."""
     if trace is not None:
         if schools is not None or lessons is not None:
             raise OpsError("TRACE has the lessons: leave SCHOOLS and LESSONS away")

@@ -1,4 +1,4 @@
-"""What a plan answers, policy by policy: waits, cost, and the smallest fleet that keeps the target."""
+"""The answer for each policy: waits, cost, and the smallest fleet that keeps the target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from planner.simulation import Simulation
 from planner.trace import DAY, Trace
 
 EXACT_LESSONS = 20_000
-"""A trace with more of them is thinned: one lesson, and one machine of a fleet, stands for several."""
+"""A larger trace is thinned: one lesson, and one machine of a fleet, then stands for several."""
 _SIMPLER_IS_WORTH = 0.1
 _SIMPLER_IS_WORTH_USD = 5.0
 
@@ -26,7 +26,7 @@ _SIMPLER_IS_WORTH_USD = 5.0
 class Answer:
     policy: Policy
     maximum: int
-    """Of the fleet: the smallest that keeps the target, else what it would use without a limit. 1: one machine."""
+    """The fleet's smallest maximum that keeps the target, else what it uses without a limit. 1 for one machine."""
     run: Run
     cost: Cost
     p50_wait: float
@@ -59,7 +59,7 @@ def answer(
     maximum: int | None = None,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> Answer | Refusal:
-    """Simulate; a fleet with the given maximum, or the smallest that keeps p95 of the waits under `target`.
+    """Simulate a fleet with the given maximum, or with the smallest that keeps p95 of the waits under `target`.
 
     `tell` hears what is simulated at the moment. Raises OpsError for a type or an engine the figures do not have.
     """
@@ -86,7 +86,7 @@ def scale_for(lessons: int) -> int:
 
 
 def machines_busy(trace: Trace, prepared: Setup) -> float:
-    """Machines that the trace keeps busy on average, had each to work day and night."""
+    """How many machines the trace keeps busy on average, day and night."""
     kinds = prepared.kinds
     a_second = sum(kind.real_time_factor for kind in kinds) / len(kinds)
     a_lesson = sum(kind.overhead_seconds for kind in kinds) / len(kinds)
@@ -102,7 +102,7 @@ def _smallest(
     busy: float,
     tell: Callable[[str], None],
 ) -> Answer:
-    """Bisection between what the work needs at least and what a fleet without a limit uses."""
+    """Bisect between the least that the work needs and what a fleet without a limit uses."""
 
     def at(maximum: int) -> Answer:
         tell(f"{policy.name}: at most {maximum:,} machines")

@@ -50,7 +50,7 @@ def policy_chart(answer: Answer, figures: Figures) -> Figure:
 
 
 def wait_chart(answers: Sequence[Answer]) -> Figure:
-    """The share of lessons whose transcription has begun after so many minutes."""
+    """The share of lessons whose transcription has begun, by minutes waited."""
     with style.context(_STYLE):
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.subplots()
@@ -100,7 +100,7 @@ def as_png(figure: Figure) -> bytes:
 
 
 def as_svg(figure: Figure) -> str:
-    """To stand inside an HTML page: without the XML head."""
+    """SVG for an HTML page, without the XML declaration."""
     file = io.StringIO()
     with style.context(_STYLE):
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -109,7 +109,7 @@ def as_svg(figure: Figure) -> str:
 
 
 def _peaks(rows: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """Each column's maximum over so many rows at a time."""
+    """Each column's maximum over every `step` rows."""
     return np.maximum.reduceat(rows, np.arange(0, len(rows), step))
 
 

@@ -1,4 +1,4 @@
-"""The numbers a plan rests on: what was measured, what is assumed, what AWS asks for it."""
+"""The figures behind a plan: what was measured, what is assumed, and AWS's prices."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Month(_Figures):
 class MachineType:
     vcpus: int
     speed: float
-    """Times the measured machine's."""
+    """As a multiple of the measured machine's."""
 
 
 class _Measured(_Figures):
@@ -95,7 +95,7 @@ class _Assumed(_Figures):
 
 @dataclass(frozen=True)
 class Polling:
-    """The worker's settings that decide when it leaves and what it gives back."""
+    """The worker's settings that decide when it stops and what it gives back."""
 
     wait_seconds: float
     empty_polls: int
@@ -110,12 +110,12 @@ class Figures:
     spot: Spot
     month: Month
     speed: dict[str, float]
-    """Of instance types, in times the measured machine's."""
+    """Of instance types, as a multiple of the measured machine's."""
     polling: Polling
     disk_gib: int
 
     def engine(self, name: str, instance_type: str) -> Engine:
-        """Its figures; of AUTO, those of the engine the worker picks on that type. Raises OpsError without any."""
+        """The engine's figures. AUTO is what the worker picks on that type. Raises OpsError without figures."""
         if name == AUTO:
             cpu = _CPUS.get(instructions(instance_type), _OTHER_CPU)
             name = choose(cpu, openvino=True).engine
@@ -179,7 +179,7 @@ def _read(path: Path, model: type[_F]) -> _F:
 
 
 def _disk_gib() -> int:
-    """The root volume's default size; its home is the template."""
+    """The root volume's default size, from the template."""
     try:
         return int(cfn_yaml.load(str(_FOUNDATION))["Parameters"]["VolumeGiB"]["Default"])
     except KeyError as error:

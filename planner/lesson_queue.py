@@ -1,4 +1,4 @@
-"""The queue as the model needs it: what is visible, what is in flight, and who is polling."""
+"""The queue as the simulation needs it: what is visible, what is in flight, and who polls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 @dataclass(frozen=True, slots=True)
 class Message:
     lesson: int
-    """Its place in the trace."""
+    """Its index in the trace."""
     seconds: float
     """Of audio."""
 
@@ -21,7 +21,7 @@ class Poller(Protocol):
 
 
 class LessonQueue:
-    """SQS with long polling: visible messages go oldest first; of those who poll, any may get a new one."""
+    """SQS with long polling: the oldest visible message goes first; any of those who poll may get a new one."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -38,7 +38,7 @@ class LessonQueue:
         self._offer(message, first=False)
 
     def take(self, poller: Poller) -> Message | None:
-        """The oldest message; None when there is none, and then the poller is told of the next by `receive`."""
+        """The oldest message. None when there is none; then the next one goes to the poller's `receive`."""
         if not self._visible:
             self._places[poller] = len(self._pollers)
             self._pollers.append(poller)
@@ -47,7 +47,7 @@ class LessonQueue:
         return self._visible.popleft()
 
     def leave(self, poller: Poller) -> None:
-        """Stop polling; nothing happens to one who does not."""
+        """Stop polling; no effect on a poller that does not poll."""
         place = self._places.pop(poller, None)
         if place is None:
             return

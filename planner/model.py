@@ -12,13 +12,13 @@ from autoscaler.decision import Action, Config
 from planner.figures import Polling
 
 EPOCH = datetime(2026, 1, 5, tzinfo=UTC)
-"""A Monday's midnight; the simulation counts seconds from here."""
+"""Midnight of a Monday; the simulation counts seconds from here."""
 TICK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a machine of some type makes of a lesson."""
+    """How fast a machine of one type is."""
 
     name: str
     real_time_factor: float
@@ -37,9 +37,9 @@ class Setup:
     """Each new machine is one of these; with several, any."""
     polling: Polling
     boot_seconds: float
-    """From being asked for to the first poll, on average."""
+    """From the launch request to the first poll, on average."""
     pending_seconds: float
-    """Of these, until EC2 says `running` and bills."""
+    """The part of `boot_seconds` until EC2 says `running` and bills."""
     stop_seconds: float
     boot_spread: float = 0.0
     maximum: int = 1
@@ -50,7 +50,7 @@ class Setup:
     prefetch: bool = True
     """Whether a worker takes its next lesson while it transcribes, as ours does."""
     scale: int = 1
-    """Approximation: each lesson of the trace stands for so many, and so does each machine of a fleet."""
+    """An approximation: each lesson of the trace stands for this many, and so does each machine of a fleet."""
     seed: int = 1
 
 
@@ -65,13 +65,13 @@ class Span:
 
 @dataclass
 class Run:
-    """What happened. Counts are of the real system: where one stood for many, they are multiplied."""
+    """What happened. Counts are of the real system: with a scale they are multiplied."""
 
     setup: Setup
     uploaded: NDArray[np.float64]
     """For each lesson, as are the next two; seconds since the first midnight."""
     started: NDArray[np.float64]
-    """When the transcription began that came to its end."""
+    """When the transcription began that was completed."""
     done: NDArray[np.float64]
     times_done: NDArray[np.int64]
     audio_seconds: NDArray[np.float64]
@@ -80,11 +80,11 @@ class Run:
     minute: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Each minute: visible, in flight, machines billed, machines transcribing."""
     launches: list[float] = field(default_factory=list)
-    """When each simulated machine was asked for."""
+    """When each simulated machine was launched."""
     actions: dict[Action, int] = field(default_factory=dict)
     interruptions: int = 0
     given_back: int = 0
-    """Lessons that had been begun and were not finished there."""
+    """Lessons that a machine began and gave back."""
     peak_in_flight: int = 0
     peak_machines: int = 0
     end: float = 0.0
@@ -110,5 +110,5 @@ class Run:
 
 
 def moment(seconds: float) -> datetime:
-    """As the autoscaler sees time: in whole seconds."""
+    """As a time for the autoscaler, in whole seconds."""
     return EPOCH + timedelta(seconds=int(seconds // 1))

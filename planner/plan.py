@@ -14,7 +14,7 @@ from planner.quotas import Use, read_quotas, uses
 from planner.trace import Trace
 
 MEASURABLE_ENGINES = ("faster-whisper", "openai-whisper")
-"""Beside the default one."""
+"""Those besides the default one."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Plan:
     refusals: list[Refusal]
     recommended: tuple[Answer, str] | None
     unknown_types: list[str]
-    """Of FLEET_INSTANCE_TYPES, left out for want of figures."""
+    """Types of FLEET_INSTANCE_TYPES left out, because there are no figures for them."""
     uses: list[Use]
     """Of the recommended policy, or of the largest fleet when none keeps the target."""
     seconds: float
@@ -60,7 +60,7 @@ def make_plan(
     tell: Callable[[str], None],
     done: Callable[[Answer | Refusal, float], None],
 ) -> Plan:
-    """`tell` hears what is simulated at the moment, `done` each result and its seconds. Raises OpsError."""
+    """`tell` is called with what is being simulated, `done` with each result and its seconds. Raises OpsError."""
     began = time.monotonic()
     answers: list[Answer] = []
     refusals: list[Refusal] = []
@@ -86,7 +86,7 @@ def unmeasured(figures: Figures) -> list[str]:
 
 
 def in_words(plan: Plan) -> Iterator[str]:
-    """What the plan says, a sentence each."""
+    """The plan in sentences."""
     minutes = plan.target.total_seconds() / 60
     if plan.recommended is None:
         yield f"No policy keeps p95 of the waits under {minutes:g} min."

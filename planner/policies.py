@@ -1,4 +1,4 @@
-"""The ways to run the system that are compared, each as what the simulation needs to know."""
+"""The policies that are compared, and the simulation's setup for each."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def policies(instance_type: str, fleet_types: tuple[str, ...]) -> Iterator[Polic
         yield Policy(f"one machine, {name}", CapacityMode.INSTANCE, (name,))
     for name in dict.fromkeys((instance_type, _OTHER_TYPE, bigger)):
         yield Policy(f"fleet on demand, {name}", CapacityMode.FLEET, (name,))
-    # A single type is the less simple one: when Spot runs out of it, somebody has to choose another.
+    # A single type is less simple to run: when Spot runs out of it, somebody has to choose another.
     yield Policy(f"fleet Spot, {len(fleet_types)} types", CapacityMode.FLEET, fleet_types, spot=True)
     yield Policy(f"fleet Spot, {instance_type}", CapacityMode.FLEET, (instance_type,), spot=True)
 
@@ -72,7 +72,7 @@ def settings_of(policy: Policy, prepared: Setup) -> dict[str, str]:
 def setup(
     policy: Policy, figures: Figures, *, target: timedelta, maximum: int, seed: int, scale: int = 1
 ) -> Setup:
-    """Raises OpsError for a type or an engine of which the figures say nothing."""
+    """Raises OpsError for a type or an engine without figures."""
     kinds = tuple(_kind(name, policy.engine, figures) for name in policy.types)
     lesson = sum(kind.seconds(_MEAN_LESSON_SECONDS) for kind in kinds) / len(kinds)
     boot = figures.boot_seconds(new=policy.fleet)

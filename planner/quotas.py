@@ -1,4 +1,4 @@
-"""Where AWS's quotas bind: what a run would have used at its worst, beside what AWS allows."""
+"""Where AWS's quotas bind: the most that a run would have used, against what AWS allows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Quota(BaseModel):
 class Use:
     quota: Quota
     used: float
-    """At the worst, in the quota's unit."""
+    """The most, in the quota's unit."""
 
     @property
     def share(self) -> float:
@@ -58,7 +58,7 @@ def read_quotas() -> dict[str, Quota]:
 
 
 def uses(run: Run, policy: Policy, figures: Figures, quotas: Mapping[str, Quota]) -> list[Use]:
-    """The tightest first. Rates are means of the busiest minute."""
+    """The tightest first. A rate is the mean of the busiest minute."""
     scale = run.setup.scale
     vcpus = run.peak_machines * max(figures.machine_type(name).vcpus for name in policy.types)
     uploads, starts, ends = (_busiest(moments, scale) for moments in (run.uploaded, run.started, run.done))
@@ -84,7 +84,7 @@ def uses(run: Run, policy: Policy, figures: Figures, quotas: Mapping[str, Quota]
 
 
 def launch_delay(run: Run, quota: Quota) -> float:
-    """Seconds that the most unlucky machine waits for a token of RunInstances, each machine taking one."""
+    """The longest that a launch waits for a RunInstances token, in seconds. Each machine takes one token."""
     tokens, last, worst = quota.burst, 0.0, 0.0
     for moment in run.launches:
         tokens = min(quota.burst, tokens + (moment - last) * quota.refill_per_second) - run.setup.scale
@@ -94,7 +94,7 @@ def launch_delay(run: Run, quota: Quota) -> float:
 
 
 def _busiest(moments: NDArray[np.float64], scale: int) -> float:
-    """The busiest minute's mean rate a second; each moment stands for `scale`."""
+    """The mean rate a second in the busiest minute; each moment stands for `scale`."""
     if not len(moments):
         return 0.0
     return float(np.bincount((moments // TICK_SECONDS).astype(np.int64)).max()) * scale / TICK_SECONDS

@@ -32,7 +32,7 @@ class Recorder:
         )
 
     def audio_minutes(self, backlog: int) -> float | None:
-        """How much audio waits: SQS does not say, so the lessons done so far tell. None before the first."""
+        """The backlog's audio, from the mean of the lessons done so far. None before the first."""
         done = self._lessons_done
         return backlog * self._audio_done / done / 60 if done else None
 

@@ -1,4 +1,4 @@
-"""How a plan looks: tables on a terminal, one HTML page that opens offline, PNG plots, and JSON for scripts."""
+"""A plan as a table on a terminal, an HTML page that opens offline, PNG plots, and JSON for scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TITLES = (
     *("p50 wait", "p95 wait", "p95 transcript", "target"),
 )
 _WORDS = 3
-"""So many of the columns are words; the others are numbers."""
+"""The first columns that hold words; the others hold numbers."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""When lessons are uploaded and how long they are: read from a file, or made up from schools and bell times."""
+"""When lessons are uploaded and how long they are: read from a file, or generated from schools and bell times."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Trace:
         return len(self.at)
 
     def thinned(self, keep_one_of: int) -> Trace:
-        """Every n-th lesson: the same day, with one lesson standing for n."""
+        """Every n-th lesson, each standing for n."""
         return Trace(self.at[::keep_one_of], self.seconds[::keep_one_of], self.days)
 
 
 @dataclass(frozen=True)
 class Schools:
-    """A school day as the generator sees it. Times are of one zone."""
+    """What the generator needs to know of a school day. All times are in one zone."""
 
     schools: int
     lessons_a_day: int
@@ -63,7 +63,7 @@ class Schools:
 
 
 def generate(schools: Schools, seed: int) -> Trace:
-    """The same schools and seed make the same trace."""
+    """The same schools and seed give the same trace."""
     random = np.random.default_rng([seed, schools.schools])
     offset = 300.0 * random.integers(-3, 4, size=schools.schools)  # each school's bells, in steps of 5 minutes
     bells = np.array([_seconds_of_day(bell) for bell in schools.bells])

@@ -14,7 +14,7 @@ from planner.recorder import Recorder
 
 
 class Worker:
-    """What any machine's worker does; the machine itself keeps its state."""
+    """The behaviour of every machine's worker. The machine keeps the state."""
 
     def __init__(self, env: simpy.Environment, setup: Setup, queue: LessonQueue, recorder: Recorder) -> None:
         self._env = env
@@ -26,7 +26,7 @@ class Worker:
         """Until the queue has been empty for as many polls as the worker allows. Raises Interrupt."""
         polling = self._setup.polling
         under_way = 0.0
-        """Of the poll that the prefetch left behind."""
+        """What is left of the poll that the prefetch began."""
         while True:
             message, machine.prefetched = machine.prefetched, None
             if message is None:
@@ -41,7 +41,7 @@ class Worker:
             under_way = polling.wait_seconds - polled if self._setup.prefetch else 0.0
 
     def _poll(self, machine: Machine, seconds: float) -> Steps:
-        """Wait for the queue's answer at most so long; it is then in `prefetched`."""
+        """Wait at most this long for the queue's answer; it is then in `prefetched`."""
         wake = machine.wake = self._env.event()
 
         def nothing_came(_timer: simpy.Event) -> None:

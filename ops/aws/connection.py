@@ -1,4 +1,4 @@
-"""One connection to whichever cloud is configured; only the endpoint and the credentials differ."""
+"""One connection to AWS or to the local cloud; only the endpoint and the credentials differ."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Connection:
     def __init__(self, settings: OpsSettings) -> None:
         self.settings = settings
         if settings.cloud is Cloud.LOCAL:
-            # The emulator takes any credentials; naming them keeps a real profile on this machine out of it.
+            # The emulator accepts any credentials. Fixed ones make sure that no real profile is used.
             os.environ.pop("AWS_PROFILE", None)
             self._session = boto3.session.Session("test", "test", region_name=settings.aws_region)
         else:
@@ -134,7 +134,7 @@ class Connection:
         return self._outputs[stack]
 
     def forget_outputs(self, stack: str) -> None:
-        """Ask for them anew: the stack has changed."""
+        """Read them again next time: the stack has changed."""
         self._outputs.pop(stack, None)
 
     def find_instance(self) -> InstanceTypeDef | None:
@@ -151,7 +151,7 @@ class Connection:
         ]
 
     def other_machines(self) -> list[InstanceTypeDef]:
-        """Those of the capacity mode that is not in force."""
+        """Those of the other capacity mode."""
         return [instance for instance in self.instances() if in_group(instance) is not self.is_fleet]
 
     def instances(self) -> list[InstanceTypeDef]:
@@ -177,7 +177,7 @@ class Connection:
         raise OpsError("this account has no default VPC: set VPC_ID in .env")
 
     def database(self) -> pymysql.Connection[DictCursor]:
-        """A connection with the credentials the processor itself uses, in autocommit."""
+        """A connection in autocommit mode, with the credentials that the processor uses."""
         secret = json.loads(self.secrets.get_secret_value(SecretId=DATABASE_SECRET)["SecretString"])
         ca = self.settings.ca
         if ca is not None and not ca.is_file():

@@ -1,4 +1,4 @@
-"""The two log groups that tell a lesson's story: the autoscaler's and the processor's."""
+"""The log groups of the autoscaler and of the processor, read as one series of events."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class LogEvent:
     source: str
     """`autoscaler` or the instance's id."""
     fields: dict[str, Any]
-    """The JSON of the line; `{"text": …}` for a line that is none."""
+    """The line's JSON object; `{"text": …}` for a line that is not JSON."""
 
 
 def read_events(aws: Connection, since: datetime) -> list[LogEvent]:
-    """What both groups hold since then, in order of time. A group that is not there yet is empty."""
+    """The events of both groups since then, in order of time. A group that does not exist yet is empty."""
     function = aws.autoscaler["FunctionName"]
     events = [
         *_group(aws, f"/aws/lambda/{function}", since, "autoscaler"),
@@ -60,7 +60,7 @@ def _fields(line: str) -> dict[str, Any] | None:
 
 
 def _own_time(fields: dict[str, Any], shipped: datetime) -> datetime:
-    """The worker stamps its lines; shipping adds up to a second."""
+    """The worker puts the time on each line; shipping it takes up to a second more."""
     try:
         return datetime.fromisoformat(fields["time"])
     except (KeyError, TypeError, ValueError):

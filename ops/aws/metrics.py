@@ -41,7 +41,7 @@ def read(
 
 
 def total(points: list[Point], statistic: str) -> float | None:
-    """One number for all points; None without any."""
+    """All points as one number; None when there are none."""
     if not points:
         return None
     match statistic:

@@ -36,7 +36,7 @@ def is_online(aws: Connection, instance_id: str) -> bool:
 
 
 def wait_online(aws: Connection, instance_id: str, timeout: float) -> None:
-    """A booted machine registers only after some seconds. Raises NotReachable after `timeout` seconds."""
+    """Wait until SSM reaches a machine that has just booted. Raises NotReachable after `timeout` seconds."""
     try:
         wait_until(lambda: is_online(aws, instance_id), timeout)
     except TooLong:
@@ -77,7 +77,7 @@ def _ended(aws: Connection, command: str, instance_id: str) -> Execution | None:
     try:
         found = aws.ssm.get_command_invocation(CommandId=command, InstanceId=instance_id)
     except aws.ssm.exceptions.InvocationDoesNotExist:
-        return None  # it takes a moment to appear
+        return None  # SSM shows it a moment after it was sent
     if found["Status"] not in _ENDED:
         return None
     return Execution(

@@ -21,7 +21,7 @@ _WAIT: WaiterConfigTypeDef = {"Delay": 2, "MaxAttempts": 600}
 def deploy_stack(
     aws: Connection, name: str, template: Path, parameters: Mapping[str, str], say: Callable[[str], None]
 ) -> None:
-    """Create or update; a stack with nothing to change is left as it is. Raises OpsError with the reason."""
+    """Create or update the stack; without changes it stays as it is. Raises OpsError with the reason."""
     client = aws.cloudformation
     arguments: dict[str, Any] = {
         "StackName": name,
@@ -39,7 +39,7 @@ def deploy_stack(
 
 
 def change_parameters(aws: Connection, name: str, changed: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Update a stack that exists in nothing but these parameters. Raises OpsError with the reason."""
+    """Change only these parameters of a stack that exists. Raises OpsError with the reason."""
     present = aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0].get("Parameters", [])
     kept = [p["ParameterKey"] for p in present if p["ParameterKey"] not in changed]
     arguments = {

@@ -1,1 +1,1 @@
-"""What transcribes: one appliance or a fleet, started, stopped, held and replaced."""
+"""The machines that transcribe: one appliance or a fleet, started, stopped, held and replaced."""

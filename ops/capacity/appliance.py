@@ -1,4 +1,4 @@
-"""The appliance by hand: start it, stop it, hold the autoscaler off, run its processor, open a shell."""
+"""The operator's verbs on one appliance: start, stop, hold, resume, run the processor, open a shell."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from ops.errors import OpsError
 
 Say = Callable[[str], None]
 _STATE_SECONDS = 600.0
-_DRAIN_SECONDS = 240.0  # the longest DRAIN_SECONDS that makes sense under Spot, twice
+_DRAIN_SECONDS = 240.0  # twice the longest DRAIN_SECONDS that makes sense with Spot
 _ONLINE_SECONDS = 120.0
 
 
 def start(aws: Connection, hold_for: timedelta, say: Say) -> None:
-    """The hold first: between a start and a late hold the autoscaler could stop it again."""
+    """Hold first, then start: otherwise the autoscaler could stop the instance in between."""
     hold(aws, hold_for, say)
     _command(aws, "started", aws.ec2.start_instances)
     wait_for(aws, "running", _STATE_SECONDS, waiting.say_changes(lambda state: say(f"appliance {state}")))
 
 
 def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
-    """The worker is asked to finish or give back what it has in hand, then the instance is stopped."""
+    """Drain the worker, then stop the instance."""
     hold(aws, hold_for, say)
     instance = aws.instance()
     if instance["State"]["Name"] == "running" and not drain(aws, instance["InstanceId"], say):
@@ -43,7 +43,7 @@ def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
 
 
 def drain(aws: Connection, instance_id: str, say: Say) -> bool:
-    """Stop the worker after it has finished its lesson or given it back; whether it has left."""
+    """Let the worker finish its lesson or give it back, and stop it. Returns whether it has stopped."""
     say("asking the worker to finish its lesson, or to give it back to the queue")
     try:
         ended = run_command.execute(
@@ -57,7 +57,7 @@ def drain(aws: Connection, instance_id: str, say: Say) -> bool:
 
 
 def hold(aws: Connection, duration: timedelta, say: Say) -> None:
-    """Keep the autoscaler from acting until then."""
+    """Keep the autoscaler from acting for this long."""
     hold = hold_from_now(duration)
     value, until = format_hold(hold), hold.until and format_time(hold.until)
     instance_id = aws.instance()["InstanceId"]
@@ -72,7 +72,7 @@ def resume(aws: Connection, say: Say) -> None:
 
 
 def run_processor(aws: Connection, minutes: float, say: Say) -> str:
-    """Run the documented manual command on the machine, in the service's place; returns what it printed.
+    """Run the documented manual command on the machine instead of the service. Returns what it printed.
 
     It works until the queue stayed empty, without stopping the instance, so that its words can be read; then the
     service runs again. Raises OpsError when it fails.
@@ -93,7 +93,7 @@ cd "${{WHISPER_HOME:-/opt/whisper}}" && timeout {int(minutes * 60)} python3.11 p
 
 
 def session(aws: Connection) -> None:
-    """Open a shell on the machine; replaces this process. Raises OpsError when that cannot be."""
+    """Open a shell on the machine; it replaces this process. Raises OpsError when that fails."""
     instance_id = running_instance(aws)
     if local := aws.settings.session_program:
         if not local.exists():

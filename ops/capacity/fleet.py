@@ -1,7 +1,7 @@
-"""The fleet by hand: the verbs of one appliance on an EC2 Auto Scaling group, and the stack that holds it.
+"""The operator's verbs on a fleet, which is an EC2 Auto Scaling group, and the stack that contains it.
 
-A machine is never just ended: the group's lifecycle hook makes it wait until its worker has finished its lesson or
-given it back, so asking the group is all it takes.
+The group's lifecycle hook keeps a terminating machine up until its worker has finished its lesson or given it
+back. So it is safe to ask the group to terminate a machine.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def deploy(aws: Connection, say: Say) -> None:
 
 
 def parameters(aws: Connection) -> dict[str, str]:
-    """The group's stack's."""
+    """The parameters of the group's stack."""
     foundation = aws.foundation
     return aws.settings.parameters(Stack.FLEET) | {
         "LaunchTemplateId": foundation["LaunchTemplateId"],
@@ -61,23 +61,23 @@ def parameters(aws: Connection) -> dict[str, str]:
 
 
 def retire(aws: Connection, say: Say) -> None:
-    """Let the fleet's workers leave, then take its stack down. Nothing when there is none."""
+    """Drain the fleet's workers, then delete its stack. Does nothing when there is none."""
     if aws.stack_outputs(aws.settings.fleet_stack) is None:
         return
     if find_group(aws) is not None:
         say("the fleet's workers finish their lessons or give them back, then the fleet goes")
-        hold(aws, _RETIRING, say)  # or the autoscaler would add machines for what is given back
+        hold(aws, _RETIRING, say)  # otherwise the autoscaler would add machines for what is given back
         _end_all(aws, say)
     delete_stack(aws, aws.settings.fleet_stack, say)
 
 
 def autoscaler_parameters(aws: Connection) -> dict[str, str]:
-    """What the autoscaler's stack has to know of the group. Raises OpsError when the fleet is not deployed."""
+    """The group as the autoscaler's stack needs it. Raises OpsError when the fleet is not deployed."""
     return {"GroupName": _name(aws)} if aws.settings.capacity_mode is CapacityMode.FLEET else {}
 
 
 def launch(aws: Connection, say: Say) -> str:
-    """Nothing is to be launched: the autoscaler does. Returns the group's name."""
+    """Launch nothing, because the autoscaler does that. Returns the group's name."""
     found = group(aws)
     say(f"fleet {say_group(found)}; the autoscaler adds machines when lessons wait")
     for instance in aws.other_machines():
@@ -89,7 +89,7 @@ def launch(aws: Connection, say: Say) -> str:
 
 
 def start(aws: Connection, hold_for: timedelta, say: Say) -> None:
-    """Have one machine at least, and keep what is there up."""
+    """Start one machine if there is none, and keep those that are up."""
     hold(aws, hold_for, say)
     found = group(aws)
     if found["DesiredCapacity"] == 0:
@@ -101,7 +101,7 @@ def start(aws: Connection, hold_for: timedelta, say: Say) -> None:
 
 
 def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
-    """Each worker finishes its lesson or gives it back, and its machine ends; the hold keeps the fleet empty."""
+    """Drain each worker and terminate its machine; the hold keeps the fleet empty."""
     hold(aws, hold_for, say)
     _end_all(aws, say)
     say("the fleet is empty")
@@ -137,16 +137,16 @@ def resume(aws: Connection, say: Say) -> None:
 
 
 def replace(aws: Connection, say: Say, timeout: timedelta = _REFRESH) -> None:
-    """Replace machines of an older launch template, a few at a time, each when its worker has let go.
+    """Replace machines of an older launch template, a few at a time, each once its worker has drained.
 
-    Seldom needed: a fleet returns to nothing by itself, and what comes after is new. Raises OpsError when the
+    Seldom needed: a fleet scales in to zero by itself, and later machines are new. Raises OpsError when the
     refresh does not succeed in time.
     """
     name = _name(aws)
     refresh = aws.autoscaling.start_instance_refresh(
         AutoScalingGroupName=name,
         Strategy="Rolling",
-        # Protection is against scaling in; here the hook is what lets a worker end its lesson.
+        # Scale-in protection would block the refresh; the lifecycle hook lets a worker finish its lesson.
         Preferences={
             "MinHealthyPercentage": 50,
             "InstanceWarmup": 0,
@@ -227,9 +227,9 @@ def is_empty(now: AutoScalingGroupTypeDef) -> bool:
 
 
 def _end_all(aws: Connection, say: Say) -> None:
-    """End each machine when its worker has let go; those that are on their way out already are waited for."""
+    """Terminate each machine once its worker has drained, and wait until all are gone."""
     found = group(aws)
-    # First: nothing is to be launched in an ended machine's place. Those in service are protected from this.
+    # First, so that no terminated machine is replaced. Machines in service are protected from this change.
     aws.autoscaling.set_desired_capacity(
         AutoScalingGroupName=found["AutoScalingGroupName"], DesiredCapacity=0, HonorCooldown=False
     )
@@ -245,7 +245,7 @@ def _terminate(aws: Connection, instance_id: str) -> None:
             InstanceId=instance_id, ShouldDecrementDesiredCapacity=False
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationError":  # it has left by itself meanwhile
+        if error.response["Error"]["Code"] != "ValidationError":  # it has terminated itself meanwhile
             raise
 
 
@@ -262,7 +262,7 @@ def _name(aws: Connection) -> str:
 
 
 def _subnets(aws: Connection) -> list[str]:
-    """Those of .env; else the default subnets of the VPC, one in each zone."""
+    """The subnets named in .env, else the default subnets of the VPC, one in each zone."""
     settings = aws.settings
     if named := settings.fleet_subnet_ids or settings.subnet_id:
         return [each.strip() for each in named.split(",")]

@@ -1,4 +1,4 @@
-"""The operator's verbs on whatever transcribes: one appliance, or a fleet. They look the same on both."""
+"""The operator's verbs, the same for one appliance and for a fleet."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Capacity:
     resume: Callable[[Connection, Say], None]
     launch: Callable[[Connection, Say], str]
     replace: Callable[[Connection, Say, timedelta], None]
-    """Bring the newest image in; the time is how long a lesson in hand is waited for."""
+    """Bring the newest image in; the time is how long to wait for a lesson in hand."""
     wait_idle: Callable[[Connection, float], None]
-    """Until nothing runs that costs by the second; OpsError after so many seconds."""
+    """Wait until nothing runs that costs by the second. Raises OpsError after so many seconds."""
     idle: str
-    """What that is, in words."""
+    """What idle means, for the screen."""
 
 
 _MODES = {
@@ -55,5 +55,5 @@ _MODES = {
 
 
 def of(aws: Connection) -> Capacity:
-    """What CAPACITY_MODE names."""
+    """The verbs for CAPACITY_MODE."""
     return _MODES[aws.settings.capacity_mode]

@@ -34,12 +34,12 @@ _GONE = {"shutting-down", "terminated"}
 
 @dataclass(frozen=True)
 class Patience:
-    """How long is waited, in seconds."""
+    """How long to wait, in seconds."""
 
     trial: float = 900.0
     """A first boot reads its disk from S3; three empty polls take a minute more."""
     work: float = 7200.0
-    """A long lesson with a slow model; a replacement that is repeated waits anew."""
+    """A long lesson with a slow model. A repeated `make replace` waits that long again."""
 
 
 class TrialFailed(Exception):
@@ -79,7 +79,7 @@ def replace(aws: Connection, say: Say, patience: Patience | None = None) -> None
 
 
 def _wanted(aws: Connection) -> Model:
-    """The launch template's newest version. Raises OpsError when that has not the image that was baked last."""
+    """The launch template's newest version. Raises OpsError when its image is not the one baked last."""
     versions = aws.ec2.describe_launch_template_versions(
         LaunchTemplateId=aws.foundation["LaunchTemplateId"], Versions=["$Latest"]
     )["LaunchTemplateVersions"]
@@ -105,7 +105,7 @@ def _members(aws: Connection) -> list[Member]:
 
 
 def _wait_until_listed(aws: Connection, instance_id: str) -> None:
-    """EC2's answers lag behind its deeds; a trial that is overlooked would be launched again. Raises OpsError."""
+    """EC2 is eventually consistent: a trial that is not listed yet would be launched again. Raises OpsError."""
     try:
         wait_until(lambda: instance_id in {member.id for member in _members(aws)}, _LISTED_SECONDS)
     except TooLong:
@@ -138,7 +138,7 @@ def _prove(aws: Connection, new: Member, old: Sequence[Member], patience: Patien
 
 def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str | None:
     """What shows that the instance took a job or could take one; None: nothing yet. Raises TrialFailed."""
-    if found is None:  # EC2 shows it a moment after its launch, and for an hour after its end
+    if found is None:  # EC2 may not list it yet
         return None
     state = found["State"]["Name"]
     if state in _GONE:
@@ -154,7 +154,7 @@ def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str |
         return f"it has taken job {heartbeat.job}"
     if state in {"stopping", "stopped"}:
         return "it found the queue empty and stopped itself"
-    # Alive is not enough: a worker that SQS refuses is that too.
+    # A heartbeat is not enough: a worker that SQS refuses sends one too.
     words = {"poll_empty": "it asks the queue for lessons", "job_completed": "it has done a lesson"}
     for event in read_events(aws, new.launched):
         if event.source == new.id and event.fields.get("event") in words:
@@ -163,7 +163,7 @@ def _proof(aws: Connection, new: Member, found: InstanceTypeDef | None) -> str |
 
 
 def _hand_over(aws: Connection, new: Member, old: Sequence[Member], say: Say) -> None:
-    """The new one first, so that there is one in charge at every moment; a hold goes along."""
+    """Put the new one in charge first, so that one always is. A hold moves with it."""
     now = datetime.now(UTC)
     for member in old:
         found = _look(aws, member.id)
@@ -218,7 +218,7 @@ class _Leaving:
         match found["State"]["Name"]:
             case "stopped":
                 return True
-            # The lesson it had is done; what it has taken since is given back, and the new one takes it.
+            # Its first lesson is done. What it has taken since goes back to the queue, for the new one.
             case "running" if self.job is None or self.job != self._job_at_first:
                 if appliance.drain(self._aws, self._id, self._say):
                     return True

@@ -1,7 +1,7 @@
 """What an image replacement does next: a pure function of the instances there are.
 
-All that has to be remembered is a tag on each of them. So a replacement that was interrupted, wherever it was,
-goes on with the next `make replace`.
+Its only memory is a tag on each instance. So a replacement that was interrupted, wherever it was, goes on with the
+next `make replace`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ops.errors import OpsError
 
 
 class Part(StrEnum):
-    """The values of the tag; whoever looks after the appliance takes no notice of an instance that carries one."""
+    """The values of the tag. The autoscaler and the other verbs ignore an instance that carries one."""
 
     TRIAL = "trial"
     """New, and not yet known to work."""
     LEAVING = "leaving"
-    """Relieved; it ends what it has in hand."""
+    """Replaced; it finishes what it has in hand."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +42,24 @@ class Member:
     model: Model
     launched: datetime
     part: str | None = None
-    """None: nothing but the role tag, so it is in charge, if it is the newest such."""
+    """None: it carries only the role tag. The newest such instance is in charge."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Trials of what is no longer wanted, or doubled."""
+    """Terminate trials that are no longer wanted, or that another one duplicates."""
 
     members: Sequence[Member]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A new one, on trial."""
+    """Launch a new one, on trial."""
 
 
 @dataclass(frozen=True)
 class Prove:
-    """Wait for its sign of life, then let it relieve `old`."""
+    """Wait until the new one works, then let it take over from `old`."""
 
     new: Member
     old: Sequence[Member]
@@ -67,7 +67,7 @@ class Prove:
 
 @dataclass(frozen=True)
 class Retire:
-    """Wait for the end of their work, then terminate them; `current` is in charge."""
+    """Wait until they have nothing in hand, then terminate them; `current` is in charge."""
 
     members: Sequence[Member]
     current: Member
@@ -82,7 +82,7 @@ Step = Drop | Launch | Prove | Retire | Done
 
 
 def next_step(members: Sequence[Member], wanted: Model) -> Step:
-    """What a replacement by `wanted` has to do next, given what there is. Raises OpsError without an appliance."""
+    """The next step of a replacement by `wanted`. Raises OpsError when there is no appliance."""
     newest_first = sorted(members, key=lambda member: (member.launched, member.id), reverse=True)
     trials = [member for member in newest_first if member.part == Part.TRIAL]
     fitting = [member for member in trials if member.model == wanted]
@@ -97,6 +97,6 @@ def next_step(members: Sequence[Member], wanted: Model) -> Step:
     current = next((member for member in plain if member.model == wanted), None)
     if current is None:
         return Launch()
-    # A plain one of another image beside it is what an interruption of the hand-over leaves.
+    # An interrupted hand-over leaves one without a tag and with another image beside it.
     stale = [m for m in newest_first if m.part is not None or m.model != wanted]
     return Retire(stale, current) if stale else Done(current)

@@ -1,1 +1,1 @@
-"""How things are: status, doctor, alarms, dashboard, cost."""
+"""The state of the system: status, doctor, alarms, dashboard, cost."""

@@ -1,4 +1,4 @@
-"""The alarms: which fire, and what to do about each. Their descriptions, in the templates, are the words."""
+"""The alarms: which fire, and what to do about each, as their descriptions in the templates say."""
 
 from __future__ import annotations
 

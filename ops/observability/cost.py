@@ -28,9 +28,9 @@ class Estimate(BaseModel):
 
 
 def month_to_date(aws: Connection, instance_type: str, instance_id: str | None, now: datetime) -> Estimate:
-    """From the autoscaler's own metric, which has a sample a minute, so it knows of no minute before its deploy.
+    """From the autoscaler's own metric: a sample a minute, and none from before its first deploy.
 
-    Cost Explorer would be exact, a day late, and charge for each look.
+    Cost Explorer would be exact, but a day late, and it charges for each request.
     """
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     hour = timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""The dashboard of infra/autoscaler.yaml, as numbers on a terminal: the same metrics, read from where it lies."""
+"""The dashboard of infra/autoscaler.yaml as numbers on a terminal, from its deployed definition."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _rows(aws: Connection, properties: dict[str, Any], now: datetime) -> Iterato
             known[line.options["id"]] = values
         if line.options.get("visible", True):
             yield Row(properties["title"], line.options.get("label", line.metric.name), statistic, values)
-    # Expressions are written for a period of a day.
+    # The dashboard's expressions assume a period of a day.
     window = "last 24 h"
     for line in lines:
         if line.metric is None:
@@ -81,7 +81,7 @@ def _rows(aws: Connection, properties: dict[str, Any], now: datetime) -> Iterato
 
 
 def expand(listed: list[list[Any]]) -> Iterator[_Line]:
-    """CloudWatch's shorthand: a `.` repeats what stands at that place in the line above."""
+    """Resolve CloudWatch's shorthand: a `.` repeats the value at that place in the line above."""
     above: list[str] = []
     for entry in listed:
         options = entry[-1] if isinstance(entry[-1], dict) else {}
@@ -96,7 +96,7 @@ def expand(listed: list[list[Any]]) -> Iterator[_Line]:
 
 
 def evaluate(expression: str, inputs: Mapping[str, float | None]) -> float | None:
-    """The arithmetic of metric math that the dashboard uses; None when a number is missing or the divisor zero."""
+    """The part of metric math that the dashboard uses. None when a number is missing or a divisor is zero."""
 
     def value(node: ast.expr) -> float:
         match node:

@@ -1,7 +1,7 @@
-"""One deploy at a time, from whichever machine: an object in the bucket that only one can create.
+"""One deploy at a time, from any machine: a lock object in the bucket that only one deploy can create.
 
 S3 creates it only where there is none (`If-None-Match: *`), and replaces it only when nobody did in between
-(`If-Match`). A deploy that died leaves it behind; it is over after a while, and taken then.
+(`If-Match`). A deploy that died leaves the lock behind; it expires, and the next deploy takes it over.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DeployLock:
     etag: str
 
     def renew(self) -> None:
-        """Between two machines: the next one gets the whole time. Raises OpsError when somebody took it."""
+        """Extend the lock before the next machine. Raises OpsError when another deploy has taken it."""
         self.holder = self.holder.model_copy(update={"until": datetime.now(UTC) + LASTS})
         etag = _put(self.aws, self.holder, replaces=self.etag)
         if etag is None:
@@ -54,7 +54,7 @@ class DeployLock:
 
 @contextmanager
 def deploying(aws: Connection, what: str, say: Say, now: datetime | None = None) -> Iterator[DeployLock]:
-    """Hold the lock. Raises OpsError, naming who deploys, since when and until when at most."""
+    """Hold the lock. Raises OpsError when another deploy has it, with its user, its start and its latest end."""
     lock = _take(aws, what, say, now or datetime.now(UTC))
     try:
         yield lock
@@ -70,7 +70,7 @@ def _take(aws: Connection, what: str, say: Say, now: datetime) -> DeployLock:
     etag = _put(aws, holder)
     if etag is None:
         found = _read(aws)
-        if found is None:  # it was given back in this very moment
+        if found is None:  # it was given back just now
             etag = _put(aws, holder)
         else:
             other, there = found
@@ -88,7 +88,7 @@ def _take(aws: Connection, what: str, say: Say, now: datetime) -> DeployLock:
 
 
 def _put(aws: Connection, holder: Holder, replaces: str | None = None) -> str | None:
-    """Write it; its ETag, or None when another was quicker."""
+    """Write the lock. Returns its ETag, or None when another deploy was quicker."""
     body = holder.model_dump_json().encode()
     bucket = _bucket(aws)
     try:
@@ -102,7 +102,7 @@ def _put(aws: Connection, holder: Holder, replaces: str | None = None) -> str | 
 
 
 def _read(aws: Connection) -> tuple[Holder | None, str] | None:
-    """Who holds it and its ETag; None when nobody does."""
+    """The lock's holder and its ETag; None when nobody holds it."""
     try:
         found = aws.s3.get_object(Bucket=_bucket(aws), Key=DEPLOY_LOCK_KEY)
     except ClientError as error:

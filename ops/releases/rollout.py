@@ -1,4 +1,4 @@
-"""Bring what is wanted to the appliances: running ones one after the other, stopped ones at their next boot."""
+"""Bring a release or settings to the appliances: to running ones in turn, to stopped ones at their next boot."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _TELL_SECONDS = 10.0
 
 
 class Failed(OpsError):
-    """An appliance could not do it; it runs what it ran before."""
+    """An appliance could not take the change; it runs what it ran before."""
 
 
 class Stopped(Exception):
-    """The machine went down meanwhile: it is up to its next boot."""
+    """The machine stopped meanwhile; its next boot takes the change."""
 
 
 def deploy_processor(aws: Connection, build: Callable[[], BuiltRelease], say: Say) -> None:
@@ -54,7 +54,7 @@ def deploy_processor(aws: Connection, build: Callable[[], BuiltRelease], say: Sa
 
 
 def rollback(aws: Connection, asked: str, say: Say) -> None:
-    """To the named release, or to the one that was wanted before. Raises OpsError."""
+    """Return to the named release, or to the one that was wanted before. Raises OpsError."""
     with deploying(aws, "rollback", say) as lock:
         wanted = store.read_wanted(aws)
         name = asked or (wanted.previous if wanted else None)
@@ -66,8 +66,8 @@ def rollback(aws: Connection, asked: str, say: Say) -> None:
 def bring(aws: Connection, release: Release, lock: DeployLock, say: Say) -> None:
     """Point at the release and install it wherever an appliance runs.
 
-    Raises OpsError at the first appliance that fails. A release that failed is not wanted any more: the stopped
-    appliances would meet the same at their next boot.
+    Raises OpsError at the first appliance that fails. A release that failed is no longer wanted, because the
+    stopped appliances would fail with it at their next boot.
     """
     before = store.read_wanted(aws)
     store.set_wanted(aws, release, before)
@@ -116,8 +116,8 @@ def _in_turn(aws: Connection, act: Callable[[str], None], what: str, lock: Deplo
         say("there is no appliance yet")
     for instance in found:
         instance_id = instance["InstanceId"]
-        if rolling := tags_of(instance).get(REPLACEMENT_TAG):
-            say(f"{instance_id} is left alone: `make replace` has it {rolling}")
+        if part := tags_of(instance).get(REPLACEMENT_TAG):
+            say(f"{instance_id} is left alone: `make replace` has it {part}")
             continue
         state: str = instance["State"]["Name"]
         lock.renew()
@@ -155,7 +155,7 @@ def _restart(aws: Connection, instance_id: str, say: Say) -> None:
 
 
 def _restart_process(aws: Connection, instance_id: str, say: Say) -> None:
-    """The checkout's processor has no check of its own: its first heartbeat says that it works."""
+    """The checkout's processor does not check itself; its first heartbeat shows that it works."""
     say(f"{instance_id}: the worker leaves its lesson, and starts anew")
     run_command.wait_online(aws, instance_id, _ONLINE_SECONDS)
 
@@ -164,7 +164,7 @@ def _restart_process(aws: Connection, instance_id: str, say: Say) -> None:
         run_command.execute(aws, instance_id, f"systemctl {verb} {SERVICE}", _UPDATE_SECONDS, watch)
 
     systemctl("stop")
-    last = tags_of(_look(aws, instance_id)).get(HEARTBEAT_TAG)  # the old worker's last word
+    last = tags_of(_look(aws, instance_id)).get(HEARTBEAT_TAG)  # the old worker's last heartbeat
     systemctl("start")
     try:
         wait_until(
@@ -178,7 +178,7 @@ def _restart_process(aws: Connection, instance_id: str, say: Say) -> None:
 
 
 def _run(aws: Connection, instance_id: str, mode: str, say: Say) -> UpdateReport:
-    """Run the machine's own updater. Raises Failed when it gives no report, Stopped when the machine goes down."""
+    """Run the machine's updater. Raises Failed when it returns no report, Stopped when the machine stops."""
     if not run_command.is_online(aws, instance_id):
         say(f"{instance_id}: waiting until SSM reaches it")
     try:
@@ -201,7 +201,7 @@ def _run(aws: Connection, instance_id: str, mode: str, say: Say) -> UpdateReport
 
 
 def _watch(aws: Connection, instance_id: str, say: Say) -> Tell:
-    """Says that it goes on, and notices when the machine does not."""
+    """Says now and then how long it takes. Raises Stopped once the machine stops."""
 
     def watch(waited: float) -> None:
         _raise_if_stopped(aws, instance_id)
@@ -212,7 +212,7 @@ def _watch(aws: Connection, instance_id: str, say: Say) -> Tell:
 
 @contextmanager
 def _held(aws: Connection, instance: InstanceTypeDef) -> Iterator[None]:
-    """Neither worker nor autoscaler stops or restarts it meanwhile. A person's hold comes back afterwards."""
+    """Hold the machine, so that neither worker nor autoscaler stops it. Restores an operator's hold."""
     instance_id = instance["InstanceId"]
     before = tags_of(instance).get(HOLD_TAG)
     ours = format_hold(hold_from_now(LASTS, "deploy"))
@@ -221,7 +221,7 @@ def _held(aws: Connection, instance: InstanceTypeDef) -> Iterator[None]:
         yield
     finally:
         now = tags_of(_look(aws, instance_id)).get(HOLD_TAG)
-        if now == ours:  # else somebody has set a hold of their own since
+        if now == ours:  # otherwise an operator has set a hold meanwhile
             if before is None:
                 aws.ec2.delete_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG}])
             else:
@@ -240,7 +240,7 @@ def _raise_if_stopped(aws: Connection, instance_id: str) -> None:
 
 
 def _raise_if_it_goes_down(aws: Connection, instance_id: str) -> None:
-    """A command that ends without its report may be the first sign of it."""
+    """A command without a report may mean that the machine stops. Raises Stopped if it does."""
     with suppress(TooLong):
         wait_until(lambda: _state(aws, instance_id) != "running", _GOING_DOWN_SECONDS, poll=_POLL_SECONDS)
         raise Stopped

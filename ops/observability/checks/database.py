@@ -53,7 +53,7 @@ def check_reachable_from_here(context: Context) -> str:
 def check_tables(context: Context) -> str:
     try:
         with context.aws.database() as database, database.cursor() as cursor:
-            cursor.execute(f"SELECT {_COLUMNS} FROM audio_jobs LIMIT 1")  # noqa: S608 - our own words
+            cursor.execute(f"SELECT {_COLUMNS} FROM audio_jobs LIMIT 1")  # noqa: S608 - constant names
     except KeyError as error:
         raise Skip(f"the secret has no {error}") from error
     except pymysql.err.OperationalError as error:
