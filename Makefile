@@ -186,7 +186,7 @@ start: setup ## Start the appliance and keep it up: HOURS=…
 stop: setup ## Stop the appliance and keep it down: HOURS=…
 	@$(OPS) stop --hours $(HOURS)
 
-hold: setup ## Keep the autoscaler's hands off: HOURS=…
+hold: setup ## Keep the autoscaler from acting: HOURS=…
 	@$(OPS) hold --hours $(HOURS)
 
 resume: setup ## End a hold
@@ -201,7 +201,7 @@ queue: setup ## How many lessons wait
 dlq: setup ## What lies in the dead-letter queue, and why
 	@$(OPS) dlq --limit $(LIMIT)
 
-redrive: setup ## Send dead letters to the queue again: LIMIT=… DRY_RUN=1
+redrive: setup ## Send them to the lesson queue again: LIMIT=… DRY_RUN=1
 	@$(OPS) redrive --limit $(LIMIT) $(if $(DRY_RUN),--dry-run)
 
 logs: setup ## Autoscaler and processor in order of time: MINUTES=… FOLLOW=1
@@ -224,7 +224,7 @@ plan-check: setup-tests ## Hold the planner's simulation against a real run on t
 	@$(SCENARIO) tests/scenarios/reality -m full
 
 ##@ Trouble (docs/operations.md)
-doctor: setup ## What is wrong, and the command that mends it
+doctor: setup ## What is wrong, and the command that fixes it
 	@$(OPS) doctor
 
 session: setup ## A shell on the appliance, through SSM
@@ -260,7 +260,7 @@ lint: setup-tests ## ruff, mypy, yamllint, shellcheck, cfn-lint, ansible-lint, p
 	@cd ansible && $(CURDIR)/$(IMAGE_VENV)/ansible-playbook --syntax-check -i localhost, *.yml >/dev/null
 	@$(OPS) validate-image
 
-format: setup-tests ## Let ruff format and mend
+format: setup-tests ## Let ruff format and fix
 	@$(VENV)/ruff check --fix .
 	@$(VENV)/ruff format .
 

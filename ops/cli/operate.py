@@ -57,10 +57,10 @@ def old_name_of_resume() -> None:
 @app.command()
 def dlq(limit: Annotated[int, typer.Option(min=1, max=1000)] = 50) -> None:
     """What lies in the dead-letter queue, and why."""
-    letters = dead_letters.look(connect(), limit)
-    for letter in letters:
-        screen.say(f"{letter.job_id or 'unreadable'}: {letter.reason}")
-    screen.say(f"{len(letters)} dead letters")
+    found = dead_letters.look(connect(), limit)
+    for dead_letter in found:
+        screen.say(f"{dead_letter.job_id or 'unreadable'}: {dead_letter.reason}")
+    screen.say(f"{len(found)} dead letters")
 
 
 @app.command()
@@ -68,6 +68,6 @@ def redrive(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     dry_run: Annotated[bool, typer.Option(help="only say what would go back")] = False,
 ) -> None:
-    """Send dead letters to the lesson queue again, with their attempts at zero."""
+    """Send messages from the dead-letter queue to the lesson queue again, with their attempts at zero."""
     count = dead_letters.redrive(connect(), limit, dry_run=dry_run, say=screen.say)
     screen.say(f"{count} {'would go' if dry_run else 'went'} back to the lesson queue")

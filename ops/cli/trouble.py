@@ -19,7 +19,7 @@ app = typer.Typer()
 
 @app.command("doctor")
 def show_doctor() -> None:
-    """Walk the troubleshooting paths: what is wrong, and what mends it; exit code 1 when something is."""
+    """Walk the troubleshooting paths: what is wrong, and what fixes it; exit code 1 when something is."""
     wrong = 0
     path = ""
     for check in doctor.examine(connect()):

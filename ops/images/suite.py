@@ -13,8 +13,8 @@ from ops.errors import OpsError
 from ops.settings import REPOSITORY
 
 
-def run_suite(hosts: str, marks: str, environment: Mapping[str, str], *, key: Path | None = None) -> None:
-    """Run tests/image against a machine (see tests/image/conftest.py). Raises OpsError when a check fails."""
+def run_suite(hosts: str, markers: str, environment: Mapping[str, str], *, key: Path | None = None) -> None:
+    """Run tests/image, those with the pytest markers, against a machine. Raises OpsError when one fails."""
     settings = {**environment, "IMAGE_HOSTS": hosts}
     if key is not None:
         config = key.with_name("ssh_config")
@@ -23,7 +23,18 @@ def run_suite(hosts: str, marks: str, environment: Mapping[str, str], *, key: Pa
             f"  ControlMaster auto\n  ControlPersist 10s\n  ControlPath {key.with_name('c-%C')}\n"
         )
         settings |= {"IMAGE_SSH_IDENTITY_FILE": str(key), "IMAGE_SSH_CONFIG": str(config)}
-    command = [sys.executable, "-m", "pytest", "tests/image", "-p", "no:cacheprovider", "-m", marks, "-q", "-rs"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/image",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        markers,
+        "-q",
+        "-rs",
+    ]
     result = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **settings}, check=False)
     if result.returncode != 0:
         raise OpsError("the machine is not as it should be: see the checks above")

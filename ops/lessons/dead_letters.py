@@ -16,7 +16,7 @@ from whisper_processor.messages import MalformedMessage, parse_message
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-_LOOK_SECONDS = 30
+_VISIBILITY_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -28,57 +28,59 @@ class DeadLetter:
     job_id: str | None
     """None when the message cannot be read."""
     told: bool
-    """Whether the worker buried it and told the job; SQS itself tells nobody when it moves a message here."""
+    """Whether the worker moved it here and told the job; SQS itself tells nobody when it moves a message here."""
 
 
 def look(aws: Connection, limit: int) -> list[DeadLetter]:
-    """Up to `limit` dead letters; each is hidden while we look and visible again at once afterwards."""
-    letters = list(_receive(aws, limit))
-    for letter in letters:
-        _put_back(aws, letter)
-    return letters
+    """Up to `limit` messages of the queue. Each is in flight while it is read, and visible again at once."""
+    found = list(_receive(aws, limit))
+    for dead_letter in found:
+        _put_back(aws, dead_letter)
+    return found
 
 
 def redrive(aws: Connection, limit: int, *, dry_run: bool, say: Callable[[str], None]) -> int:
-    """Send up to `limit` readable dead letters to the lesson queue again; returns how many.
+    """Send up to `limit` readable messages to the lesson queue again; returns how many.
 
-    In this order: row back to `queued` with its attempts at zero, message sent, dead letter deleted. A crash in
-    between sends a lesson twice, which the worker's guard makes harmless; none is lost. Messages that cannot be
-    read stay where they are, and so do those that fail anew while this runs.
+    First the row goes back to `queued` with no attempts, then the message is sent, and last it is deleted here. A
+    crash in between sends a lesson twice, which the worker's guard makes harmless; none is lost. Messages that
+    cannot be read stay in the queue, and so do those that fail again while this runs.
     """
     started = datetime.now(UTC)
     moved, left = 0, list[DeadLetter]()
     with aws.database() as database, database.cursor() as cursor:
-        for letter in _receive(aws, limit):
-            if letter.job_id is None or letter.sent_at > started:
-                say(f"left: {letter.reason}")
-                left.append(letter)
+        for dead_letter in _receive(aws, limit):
+            if dead_letter.job_id is None or dead_letter.sent_at > started:
+                say(f"left: {dead_letter.reason}")
+                left.append(dead_letter)
                 continue
             moved += 1
-            say(f"{'would go' if dry_run else 'goes'} back: job {letter.job_id} ({letter.reason})")
+            say(f"{'would go' if dry_run else 'goes'} back: job {dead_letter.job_id} ({dead_letter.reason})")
             if dry_run:
-                left.append(letter)
+                left.append(dead_letter)
                 continue
-            _reset_job(cursor, letter)
-            aws.sqs.send_message(QueueUrl=aws.foundation["QueueUrl"], MessageBody=letter.body)
-            aws.sqs.delete_message(QueueUrl=aws.foundation["DlqUrl"], ReceiptHandle=letter.receipt)
-    for letter in left:
-        _put_back(aws, letter)
+            _reset_job(cursor, dead_letter)
+            aws.sqs.send_message(QueueUrl=aws.foundation["QueueUrl"], MessageBody=dead_letter.body)
+            aws.sqs.delete_message(QueueUrl=aws.foundation["DlqUrl"], ReceiptHandle=dead_letter.receipt)
+    for dead_letter in left:
+        _put_back(aws, dead_letter)
     return moved
 
 
-def _reset_job(cursor: DictCursor, letter: DeadLetter) -> None:
-    # A job nobody told of its message's end still says what it said last, `processing` included.
-    states = (JobStatus.FAILED,) if letter.told else (JobStatus.FAILED, JobStatus.PROCESSING, JobStatus.QUEUED)
+def _reset_job(cursor: DictCursor, dead_letter: DeadLetter) -> None:
+    # A job that nobody told of its message still has its last state, `processing` included.
+    states = (
+        (JobStatus.FAILED,) if dead_letter.told else (JobStatus.FAILED, JobStatus.PROCESSING, JobStatus.QUEUED)
+    )
     cursor.execute(
         "UPDATE audio_jobs SET status=%s, attempts=0, error_message=NULL WHERE id=%s AND status IN %s",
-        (JobStatus.QUEUED, letter.job_id, states),
+        (JobStatus.QUEUED, dead_letter.job_id, states),
     )
 
 
-def _put_back(aws: Connection, letter: DeadLetter) -> None:
+def _put_back(aws: Connection, dead_letter: DeadLetter) -> None:
     aws.sqs.change_message_visibility(
-        QueueUrl=aws.foundation["DlqUrl"], ReceiptHandle=letter.receipt, VisibilityTimeout=0
+        QueueUrl=aws.foundation["DlqUrl"], ReceiptHandle=dead_letter.receipt, VisibilityTimeout=0
     )
 
 
@@ -88,7 +90,7 @@ def _receive(aws: Connection, limit: int) -> Iterator[DeadLetter]:
         answer = aws.sqs.receive_message(
             QueueUrl=aws.foundation["DlqUrl"],
             MaxNumberOfMessages=min(10, limit - len(seen)),
-            VisibilityTimeout=_LOOK_SECONDS,
+            VisibilityTimeout=_VISIBILITY_SECONDS,
             WaitTimeSeconds=1,
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=["SentTimestamp"],
@@ -98,10 +100,10 @@ def _receive(aws: Connection, limit: int) -> Iterator[DeadLetter]:
             return
         for message in fresh:
             seen.add(message["MessageId"])
-            yield _letter(message)
+            yield _dead_letter(message)
 
 
-def _letter(message: MessageTypeDef) -> DeadLetter:
+def _dead_letter(message: MessageTypeDef) -> DeadLetter:
     attributes = message.get("MessageAttributes", {})
     reason = attributes["Reason"].get("StringValue") if "Reason" in attributes else None
     job_id: str | None = None

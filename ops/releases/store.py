@@ -133,7 +133,7 @@ def read_wanted(aws: Connection) -> Wanted | None:
 
 
 def set_wanted(aws: Connection, release: Release, before: Wanted | None) -> Wanted:
-    """Point at the release; wishing for the same one again keeps what a rollback goes to."""
+    """Make the release the wanted one. Doing so again keeps the release that a rollback goes to."""
     previous = None
     if before is not None:
         previous = before.previous if before.release.name == release.name else before.release.name

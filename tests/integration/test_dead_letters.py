@@ -18,7 +18,7 @@ from ops.settings import OpsSettings
 
 
 @dataclass
-class Letters:
+class OwnQueues:
     """Queues and jobs of this test alone, behind the connection the verbs use."""
 
     aws: Connection
@@ -33,7 +33,7 @@ class Letters:
             )
         return job_id
 
-    def bury(self, body: str, reason: str | None) -> None:
+    def dead_letter(self, body: str, reason: str | None) -> None:
         attributes = {"Reason": {"DataType": "String", "StringValue": reason}} if reason else {}
         self.aws.sqs.send_message(
             QueueUrl=self.aws.foundation["DlqUrl"],
@@ -55,67 +55,67 @@ def message(job_id: str) -> str:
 
 
 @pytest.fixture
-def letters(settings: OpsSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
+def own(settings: OpsSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnQueues]:
     aws = Connection(settings)
     migrate(aws.database())
-    name = f"letters-{uuid.uuid4().hex[:8]}"
+    name = f"lessons-{uuid.uuid4().hex[:8]}"
     urls = {
         "QueueUrl": aws.sqs.create_queue(QueueName=name)["QueueUrl"],
         "DlqUrl": aws.sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"],
     }
     monkeypatch.setattr(Connection, "foundation", property(lambda _self: urls))
-    yield Letters(aws)
+    yield OwnQueues(aws)
     for url in urls.values():
         aws.sqs.delete_queue(QueueUrl=url)
 
 
-def test_dlq_says_what_lies_there_and_why_and_leaves_it_there(letters: Letters) -> None:
-    job_id = letters.job("failed")
-    letters.bury(message(job_id), "not a recording")
-    letters.bury("{ not json", "the message is not JSON")
-    letters.bury(message("gone"), None)
+def test_dlq_says_what_lies_there_and_why_and_leaves_it_there(own: OwnQueues) -> None:
+    job_id = own.job("failed")
+    own.dead_letter(message(job_id), "not a recording")
+    own.dead_letter("{ not json", "the message is not JSON")
+    own.dead_letter(message("gone"), None)
     for _ in range(2):
-        found = {letter.job_id: letter.reason for letter in dead_letters.look(letters.aws, 50)}
+        found = {found.job_id: found.reason for found in dead_letters.look(own.aws, 50)}
         assert found[job_id] == "not a recording"
         assert found[None] == "the message is not JSON"
         assert "received too often" in found["gone"]
 
 
-def test_redrive_sends_back_what_can_be_read_and_resets_its_jobs(letters: Letters) -> None:
-    failed, stuck, done = letters.job("failed"), letters.job("processing"), letters.job("completed")
-    letters.bury(message(failed), "S3 was away")
-    letters.bury(message(stuck), None)
-    letters.bury(message(done), None)
-    letters.bury("{ not json", "the message is not JSON")
+def test_redrive_sends_back_what_can_be_read_and_resets_its_jobs(own: OwnQueues) -> None:
+    failed, stuck, done = own.job("failed"), own.job("processing"), own.job("completed")
+    own.dead_letter(message(failed), "S3 was away")
+    own.dead_letter(message(stuck), None)
+    own.dead_letter(message(done), None)
+    own.dead_letter("{ not json", "the message is not JSON")
     said: list[str] = []
-    assert dead_letters.redrive(letters.aws, 50, dry_run=False, say=said.append) == 3
-    assert letters.waiting() == sorted([failed, stuck, done])
-    assert letters.dead() == 1
+    assert dead_letters.redrive(own.aws, 50, dry_run=False, say=said.append) == 3
+    assert own.waiting() == sorted([failed, stuck, done])
+    assert own.dead() == 1
     for job_id in (failed, stuck):
-        job = lesson.find_job(letters.aws, job_id)
+        job = lesson.find_job(own.aws, job_id)
         assert (job.status, job.attempts, job.error_message) == (JobStatus.QUEUED, 0, None)
-    assert lesson.find_job(letters.aws, done).status is JobStatus.COMPLETED
+    assert lesson.find_job(own.aws, done).status is JobStatus.COMPLETED
     assert any(line.startswith("left: ") for line in said)
 
 
-def test_a_job_that_is_being_worked_on_is_not_reset_by_an_old_letter(letters: Letters) -> None:
-    busy = letters.job("processing")
-    letters.bury(message(busy), "S3 was away")
-    dead_letters.redrive(letters.aws, 50, dry_run=False, say=lambda _: None)
-    assert lesson.find_job(letters.aws, busy).status is JobStatus.PROCESSING
+def test_a_job_that_is_being_worked_on_is_not_reset_by_an_old_message(own: OwnQueues) -> None:
+    busy = own.job("processing")
+    own.dead_letter(message(busy), "S3 was away")
+    dead_letters.redrive(own.aws, 50, dry_run=False, say=lambda _: None)
+    assert lesson.find_job(own.aws, busy).status is JobStatus.PROCESSING
 
 
-def test_a_dry_run_moves_nothing(letters: Letters) -> None:
-    job_ids = [letters.job("failed") for _ in range(23)]
+def test_a_dry_run_moves_nothing(own: OwnQueues) -> None:
+    job_ids = [own.job("failed") for _ in range(23)]
     for job_id in job_ids:
-        letters.bury(message(job_id), "S3 was away")
-    assert dead_letters.redrive(letters.aws, 50, dry_run=True, say=lambda _: None) == 23
-    assert (letters.dead(), letters.waiting()) == (23, [])
-    assert lesson.find_job(letters.aws, job_ids[0]).status is JobStatus.FAILED
+        own.dead_letter(message(job_id), "S3 was away")
+    assert dead_letters.redrive(own.aws, 50, dry_run=True, say=lambda _: None) == 23
+    assert (own.dead(), own.waiting()) == (23, [])
+    assert lesson.find_job(own.aws, job_ids[0]).status is JobStatus.FAILED
 
 
-def test_the_limit_holds(letters: Letters) -> None:
+def test_the_limit_holds(own: OwnQueues) -> None:
     for _ in range(15):
-        letters.bury(message(letters.job("failed")), "S3 was away")
-    assert dead_letters.redrive(letters.aws, 12, dry_run=False, say=lambda _: None) == 12
-    assert letters.dead() == 3
+        own.dead_letter(message(own.job("failed")), "S3 was away")
+    assert dead_letters.redrive(own.aws, 12, dry_run=False, say=lambda _: None) == 12
+    assert own.dead() == 3

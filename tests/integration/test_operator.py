@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cfnlint.decode import cfn_yaml
 
 from contracts.jobs import JobStatus
 from contracts.keys import Owner
@@ -16,16 +15,16 @@ from ops.aws import run_command
 from ops.aws.connection import Connection
 from ops.aws.logs import read_events
 from ops.capacity import appliance
-from ops.capacity.launch import ALARM_PREFIX
 from ops.errors import OpsError
 from ops.infrastructure import deploy, destroy
 from ops.lessons import lesson
 from ops.observability import alarms, dashboard, doctor, queues, status
 from ops.observability.doctor import Verdict
-from ops.settings import REPOSITORY
+from ops.settings import REPOSITORY, Stack
 from testbed.cloud import private_cloud, quiet, settings_of
 from testbed.system import deploy_all, kept_up
 from testbed.waiting import wait_until
+from tests.templates import alarm_names
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=5, teacher_id=6)
@@ -168,11 +167,8 @@ def test_the_doctor_finds_a_hold_while_lessons_wait(aws: Connection) -> None:
 
 def test_every_alarm_says_what_to_do(aws: Connection) -> None:
     found = {alarm.name: alarm for alarm in alarms.read_alarms(aws)}
-    templates = [REPOSITORY / "infra" / f"{name}.yaml" for name in ("foundation", "autoscaler")]
-    resources = [resource for path in templates for resource in cfn_yaml.load(str(path))["Resources"].values()]
-    declared = {r["Properties"]["AlarmName"] for r in resources if r["Type"] == "AWS::CloudWatch::Alarm"}
     manual = (REPOSITORY / "docs" / "operations.md").read_text()
-    assert {*(name.removeprefix(ALARM_PREFIX) for name in declared), "status-check"} == set(found)
+    assert {*alarm_names(Stack.FOUNDATION, Stack.AUTOSCALER), "status-check"} == set(found)
     assert [name for name in found if f"| `{name}` |" not in manual] == []
     assert all(alarm.advice for alarm in found.values())
 

@@ -9,13 +9,12 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cfnlint.decode import cfn_yaml
 
 from ops.autoscaler.package import AUTOSCALER, CONTRACTS, key_of, pack
-from ops.settings import REPOSITORY
+from ops.settings import Stack
+from tests.templates import template
 
 BUILT_IN = {"boto3", "botocore"}
 """Of what is not the standard library, the Lambda runtime has these."""
@@ -73,27 +72,22 @@ def _typing(node: ast.AST, tree: ast.Module) -> bool:
     return any(node in ast.walk(block) for block in blocks)
 
 
-def template(name: str) -> dict[str, dict[str, dict[str, Any]]]:
-    loaded: dict[str, dict[str, dict[str, Any]]] = cfn_yaml.load(str(REPOSITORY / "infra" / name))
-    return loaded
-
-
 def test_the_function_runs_on_arm64() -> None:
-    function = template("autoscaler.yaml")["Resources"]["Function"]["Properties"]
+    function = template(Stack.AUTOSCALER)["Resources"]["Function"]["Properties"]
     assert (function["Architectures"], function["Runtime"]) == (["arm64"], "python3.11")
 
 
-@pytest.mark.parametrize("name", ["foundation.yaml", "autoscaler.yaml"])
-def test_every_parameter_is_described(name: str) -> None:
-    undescribed = [key for key, value in template(name)["Parameters"].items() if not value.get("Description")]
+@pytest.mark.parametrize("stack", [Stack.FOUNDATION, Stack.AUTOSCALER])
+def test_every_parameter_is_described(stack: Stack) -> None:
+    undescribed = [key for key, value in template(stack)["Parameters"].items() if not value.get("Description")]
     assert undescribed == []
 
 
-@pytest.mark.parametrize("name", ["foundation.yaml", "autoscaler.yaml"])
-def test_no_role_may_do_everything_anywhere(name: str) -> None:
+@pytest.mark.parametrize("stack", [Stack.FOUNDATION, Stack.AUTOSCALER])
+def test_no_role_may_do_everything_anywhere(stack: Stack) -> None:
     """No `*` action, and a `*` resource only for services that know no ARN."""
     without_arn = {"ssmmessages", "ec2messages", "cloudwatch"}
-    roles = [r for r in template(name)["Resources"].values() if r["Type"] == "AWS::IAM::Role"]
+    roles = [r for r in template(stack)["Resources"].values() if r["Type"] == "AWS::IAM::Role"]
     assert roles
     for role in roles:
         properties = role["Properties"]

@@ -6,12 +6,12 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cfnlint.decode import decode
 
 from ops.aws.metrics import Point, total
 from ops.observability.dashboard import evaluate, expand
 from ops.observability.machines import since
-from ops.settings import REPOSITORY
+from ops.settings import Stack
+from tests.templates import template
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -54,10 +54,8 @@ def test_an_average_weighs_each_point_by_its_samples() -> None:
 
 @pytest.mark.parametrize("fleet", [False, True])
 def test_the_dashboard_of_the_template_is_json(fleet: bool) -> None:
-    found, problems = decode(str(REPOSITORY / "infra" / "autoscaler.yaml"))
-    assert found
-    assert not problems
-    body, variables = found["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    dashboard = template(Stack.AUTOSCALER)["Resources"]["Dashboard"]["Properties"]
+    body, variables = dashboard["DashboardBody"]["Fn::Sub"]
     _, row, nothing = variables["FleetWidget"]["Fn::If"]
     body = body.replace("${FleetWidget}", row["Fn::Sub"] if fleet else nothing)
     for name, value in {"AWS::Region": "r", "QueueName": "q", "DlqName": "d", "Function": "f"}.items():

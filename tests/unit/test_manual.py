@@ -6,18 +6,13 @@ import re
 
 import pytest
 
-from ops.settings import REPOSITORY
+from ops.settings import REPOSITORY, Stack
+from tests.templates import alarm_names
 
 MANUAL = (REPOSITORY / "docs" / "operations.md").read_text()
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 VERBS = re.findall(r"(?m)^([a-z-]+):.*## ", MAKEFILE)
-ALARMS = [
-    *re.findall(
-        r"AlarmName: classreflect-whisper-(\S+)",
-        "".join(path.read_text() for path in sorted((REPOSITORY / "infra").glob("*.yaml"))),
-    ),
-    "status-check",
-]
+ALARMS = [*alarm_names(*Stack), "status-check"]
 
 
 def verbs_of(text: str) -> set[str]:

@@ -16,7 +16,7 @@ from contracts.capacity import CapacityMode
 from ops.cli.errors import run as run_app
 from ops.errors import OpsError
 from ops.prices import cost_usd, disk_usd_per_gib_month, hourly_price
-from ops.settings import OpsSettings
+from ops.settings import OpsSettings, Stack
 from planner import figures as planner_figures
 from planner import report
 from planner.__main__ import app
@@ -28,6 +28,7 @@ from planner.policies import Policy, policies, setup
 from planner.quotas import launch_delay, read_quotas, uses
 from planner.simulation import Simulation
 from planner.trace import Schools, Trace, generate
+from tests.templates import template
 
 TARGET = timedelta(minutes=15)
 TYPE = "c7i.large"
@@ -247,8 +248,9 @@ def test_a_burst_of_launches_beyond_the_bucket_waits_for_tokens(day: Trace, figu
 
 
 def test_the_autoscalers_reserved_concurrency_is_what_the_table_says() -> None:
-    template = (MEASURED.parent.parent / "infra" / "autoscaler.yaml").read_text()
-    assert "ReservedConcurrentExecutions: !If [Serialise, 1," in template
+    function = template(Stack.AUTOSCALER)["Resources"]["Function"]["Properties"]
+    condition, reserved, _ = function["ReservedConcurrentExecutions"]["Fn::If"]
+    assert (condition, reserved) == ("Serialise", 1)
 
 
 # --- Figures ---

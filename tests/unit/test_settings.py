@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from functools import cache
-from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
-from cfnlint.decode import decode
 from dotenv import dotenv_values
 
 from autoscaler.decision import Config
@@ -22,6 +19,7 @@ from ops.aws.connection import Connection
 from ops.capacity import fleet
 from ops.infrastructure import deploy
 from ops.settings import REPOSITORY, OpsSettings, Parameter, Stack, as_text
+from tests.templates import template
 from whisper_processor.settings import APPLIANCE_SETTINGS, Origin, Settings
 
 LEFT_TO_THE_TEMPLATE = {
@@ -69,13 +67,6 @@ FED = [
     for stack in mark.stacks
 ]
 TUNES_THE_AUTOSCALER = [name for name, _, stack in FED if stack is Stack.AUTOSCALER and name.startswith("fleet_")]
-
-
-@cache
-def template(stack: Stack) -> dict[str, Any]:
-    found, problems = decode(str(stack.template))
-    assert not problems
-    return dict(found or {})
 
 
 @pytest.fixture
