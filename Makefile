@@ -52,7 +52,7 @@ SPACE := $(subst x,,x x)
 SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
 IMAGE_VENV := .local/image-venv/bin
 
-.PHONY: help setup setup-tests setup-planner demo test chaos bench lint format lock up down clean deploy deploy-infra deploy-lambda \
+.PHONY: help setup setup-tests setup-planner demo test chaos bench check check-lint check-types check-tests lint format lock up down clean deploy deploy-infra deploy-lambda \
         rollback-lambda deploy-config deploy-processor rollback versions rehearse-deploy \
         launch replace roll migrate models publish-model setup-image validate-image ami images prune-images image test-image test-ami rehearse \
         submit watch jobs transcript status start stop hold resume release queue dlq redrive logs \
@@ -249,20 +249,32 @@ setup-image:
 setup-planner:
 	@$(PYTHON) tools/bootstrap.py --planner
 
-lint: setup-tests ## ruff, mypy, yamllint, shellcheck, cfn-lint, ansible-lint, packer
-	@$(VENV)/ruff check .
-	@$(VENV)/ruff format --check .
-	@$(VENV)/mypy
+check: setup-tests ## Lint, types and unit tests in a minute, for the loop of every day
+	@$(MAKE) --jobs=2 --output-sync=target check-tests check-types check-lint
+
+check-lint:
+	@$(VENV)/ruff check --quiet .
+	@$(VENV)/ruff format --check --quiet .
+	@PYTHONPATH=.:processor/src:lambda $(VENV)/lint-imports --no-cache --no-logo
 	@$(VENV)/yamllint --strict .
 	@shellcheck $(SHELL_SCRIPTS)
 	@$(VENV)/cfn-lint infra/*.yaml
+
+check-types:
+	@$(VENV)/mypy
+
+check-tests:
+	@$(VENV)/python -m pytest -q --numprocesses=2 --dist=worksteal tests/unit $(wildcard tests/scenarios/*/test_plans.py)
+
+lint: setup-tests check-lint check-types ## ruff, import-linter, yamllint, shellcheck, cfn-lint, mypy, ansible-lint, packer
 	@cd ansible && PATH="$(CURDIR)/$(IMAGE_VENV):$$PATH" ansible-lint --offline -q
 	@cd ansible && $(CURDIR)/$(IMAGE_VENV)/ansible-playbook --syntax-check -i localhost, *.yml >/dev/null
 	@$(OPS) validate-image
 
-format: setup-tests ## Let ruff format and fix
+format: setup-tests ## Let ruff fix and format, and write .env.example from the settings
 	@$(VENV)/ruff check --fix .
 	@$(VENV)/ruff format .
+	@$(VENV)/python -m ops.env_example
 
 lock: setup ## Compile requirements/*.in to the locks
 	@cd requirements && for name in processor project emulator chaos awscli image updater bench; do \
