@@ -18,7 +18,9 @@ def free_port() -> int:
     Processes that draw at the same moment, such as parallel tests, never draw the same port: each claims its port
     by binding an abstract Unix socket of that name, and the kernel drops the claim with the process.
     """
-    for port in random.SystemRandom().sample(_RANGE, len(_RANGE)):
+    start = random.SystemRandom().randrange(len(_RANGE))
+    for step in range(len(_RANGE)):
+        port = _RANGE[(start + step) % len(_RANGE)]
         if _claim(port):
             return port
     raise LocalError(f"no port from {_RANGE.start} to {_RANGE.stop - 1} is free")

@@ -103,9 +103,14 @@ class Aws:
         return line
 
 
+@pytest.fixture(scope="module")
+def session() -> boto3.session.Session:
+    """One for all clients: it reads the services' definitions once."""
+    return boto3.session.Session("x", "x", region_name="us-east-1")
+
+
 @pytest.fixture
-def aws() -> Aws:
-    session = boto3.session.Session("x", "x", region_name="us-east-1")
+def aws(session: boto3.session.Session) -> Aws:
     autoscaling, ec2 = session.client("autoscaling"), session.client("ec2")
     sqs, cloudwatch = session.client("sqs"), session.client("cloudwatch")
     clients: dict[str, Any] = {"autoscaling": autoscaling, "ec2": ec2, "sqs": sqs, "cloudwatch": cloudwatch}

@@ -49,9 +49,14 @@ class Aws:
         return line
 
 
+@pytest.fixture(scope="module")
+def session() -> boto3.session.Session:
+    """One for all clients: it reads the services' definitions once."""
+    return boto3.session.Session("x", "x", region_name="us-east-1")
+
+
 @pytest.fixture
-def aws() -> Iterator[Aws]:
-    session = boto3.session.Session("x", "x", region_name="us-east-1")
+def aws(session: boto3.session.Session) -> Iterator[Aws]:
     ec2, sqs = session.client("ec2"), session.client("sqs")
     calls: list[str] = []
     for client in (ec2, sqs):
