@@ -219,7 +219,7 @@ def _most_deliveries(queue: LessonQueue) -> int | None:
     try:
         return queue.most_deliveries()
     except (BotoCoreError, ClientError) as error:
-        # Then SQS moves the message without the job being told, and the job's failure is recorded late.
+        # Then SQS may move a message to the dead-letter queue before its job is set to `failed`.
         log.warning("redrive_policy_unknown", error=str(error))
         return None
 

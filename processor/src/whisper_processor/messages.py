@@ -54,7 +54,7 @@ def parse_message(body: str) -> JobMessage | None:
     """
     try:
         document = json.loads(body)
-    except (ValueError, RecursionError) as error:  # not JSON, or a number of more digits than Python reads
+    except (ValueError, RecursionError) as error:  # not JSON, or a number with more digits than Python parses
         raise MalformedMessage(f"the message is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise MalformedMessage("the message is not a JSON object")

@@ -98,9 +98,9 @@ def probabilities(sound: Sound) -> Iterator[float]:
     for start in range(0, len(sound), _BLOCK):
         block = sound[start : start + _BLOCK]
         chunks = np.pad(block, (0, -len(block) % CHUNK)).reshape(-1, CHUNK)
-        heard = np.concatenate([context, chunks[:-1, -_CONTEXT:]])
+        inputs = np.concatenate([context, chunks[:-1, -_CONTEXT:]])
         found, hidden, cell = session.run(
-            None, {"input": np.concatenate([heard, chunks], axis=1), "h": hidden, "c": cell}
+            None, {"input": np.concatenate([inputs, chunks], axis=1), "h": hidden, "c": cell}
         )
         context = chunks[-1:, -_CONTEXT:]
         yield from found.ravel().tolist()
@@ -112,31 +112,31 @@ def find(chunks: Iterable[float]) -> Iterator[tuple[int, int]]:
     Speech that goes on without a pause for longer than a window is cut at its least probable chunk.
     """
     start, quiet = -1, 0
-    heard: list[float] = []
-    """The probabilities since `start`."""
+    since_start: list[float] = []
+    """Probabilities of the chunks from `start`."""
     at = -1
     for at, probability in enumerate(chunks):
         if start < 0:
             if probability >= _STARTS:
-                start, quiet, heard = at, 0, [probability]
+                start, quiet, since_start = at, 0, [probability]
             continue
-        heard.append(probability)
+        since_start.append(probability)
         quiet = quiet + 1 if probability < _ENDS or (quiet and probability < _STARTS) else 0
         if quiet > _PAUSE:
             yield start, at + 1 - quiet
             start = -1
-        elif len(heard) >= _LONGEST:
-            cut = _quietest(heard)
+        elif len(since_start) >= _LONGEST:
+            cut = _quietest(since_start)
             yield start, start + cut
-            start, heard = start + cut, heard[cut:]
+            start, since_start = start + cut, since_start[cut:]
     if start >= 0:
         yield start, at + 1 - quiet
 
 
-def _quietest(heard: Sequence[float]) -> int:
+def _quietest(probabilities: Sequence[float]) -> int:
     """The least probable chunk of the second half; the first of several."""
-    half = len(heard) // 2
-    return half + int(np.argmin(heard[half:]))
+    half = len(probabilities) // 2
+    return half + int(np.argmin(probabilities[half:]))
 
 
 def padded(stretches: Iterable[tuple[int, int]], total: int) -> Iterator[Span]:

@@ -22,7 +22,7 @@ from whisper_processor.messages import JobMessage
 
 _MAX_ERROR_TEXT = 2000
 _RESULT_PATIENCE_SECONDS = 900.0  # waiting with a finished transcript is cheaper than transcribing again
-_REQUEUE_PATIENCE_SECONDS = 5.0  # this only informs people
+_REQUEUE_PATIENCE_SECONDS = 5.0  # the row only informs people; the message comes back anyway
 
 
 class Outcome(Enum):

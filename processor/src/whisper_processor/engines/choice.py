@@ -48,8 +48,8 @@ def this_cpu(cpuinfo: Path = _CPUINFO) -> Cpu:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         lines = []
-    told = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return Cpu(platform.machine(), frozenset(told.partition(":")[2].split()))
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return Cpu(platform.machine(), frozenset(flags.partition(":")[2].split()))
 
 
 def choose(cpu: Cpu, *, openvino: bool) -> Choice:

@@ -63,9 +63,9 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
 def _quota(folder: Path) -> float | None:
     for limit, period in (("cpu.max", None), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            told = (folder / limit).read_text().split()
-            told += (folder / period).read_text().split() if period else []
-            quota, length = float(told[0]), float(told[1])
+            fields = (folder / limit).read_text().split()
+            fields += (folder / period).read_text().split() if period else []
+            quota, length = float(fields[0]), float(fields[1])
         except (OSError, ValueError, IndexError):  # no such file, or "max": no quota
             continue
         if quota > 0 and length > 0:

@@ -25,8 +25,8 @@ _GROUP = 32
 class OpenVINO(Windowed):
     def __init__(self, model: Path, threads: int) -> None:
         lanes = lanes_for(threads)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as beside:
-            encoder = beside.submit(Encoder, model / "model.bin", lanes, precision(this_cpu()))
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as loader:
+            encoder = loader.submit(Encoder, model / "model.bin", lanes, precision(this_cpu()))
             super().__init__(model, lanes)
             self._encoder = encoder.result()
 

@@ -167,7 +167,7 @@ class Windowed:
         length = window.length / SAMPLE_RATE
         part: dict[str, Any] = {"seek": 0, "tokens": tokens, "start": 0.0, "end": length}
         frames = min(_FRAMES, int(np.ceil(length)) * 100)
-        # The last segment ended long ago, so the first word is not lengthened.
+        # As if the last word had ended long ago: then an overlong first word is cut to the usual length.
         self._model.add_word_timestamps([[part]], tokenizer, encoded, [frames], _PREPENDED, _APPENDED, _LONG_AGO)
         words = []
         for found in part["words"]:

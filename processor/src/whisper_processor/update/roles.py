@@ -98,13 +98,13 @@ def unpack(archive: Path, target: Path) -> ReleaseManifest:
 
 def failed_task(stdout: str, stderr: str) -> str:
     """Which task failed, and its message, on one line."""
-    task, told = "", ""
+    task, message = "", ""
     lines = stdout.splitlines()
     for number, line in enumerate(lines):
         if line.startswith("TASK "):
             task = line.removeprefix("TASK ").strip("[]* ")
         elif line.startswith(("fatal:", "failed:", "[ERROR]")):
-            told = " ".join(part.strip() for part in lines[number : number + 6] if not part.startswith("PLAY"))
+            message = " ".join(part.strip() for part in lines[number : number + 6] if not part.startswith("PLAY"))
             break
-    said = told or " ".join(stderr.split()) or "it said nothing"
+    said = message or " ".join(stderr.split()) or "it said nothing"
     return f"{task}: {said}"[:600] if task else said[:600]

@@ -47,7 +47,7 @@ class SystemdUnit:
         _systemctl("daemon-reload", timeout=60)
 
     def should_run(self) -> bool:
-        return self._show("ActiveState") != "inactive"  # one that crashed is wanted too
+        return self._show("ActiveState") != "inactive"  # one that crashed should run too
 
     def stop(self) -> None:
         _systemctl("stop", self.name, f"{self.name}-failed", timeout=self.stop_seconds + _MARGIN_SECONDS)
@@ -66,12 +66,12 @@ class SystemdUnit:
         deadline = time.monotonic() + _UP_SECONDS
         steady_since: float | None = None
         while time.monotonic() < deadline:
-            state, told = self._show("ActiveState"), self._show("StatusText")
+            state, status = self._show("ActiveState"), self._show("StatusText")
             if state == "failed" or self._show("NRestarts") not in {"0", ""}:
                 raise CheckFailed(f"the worker crashed at its start: {_last_words(self.name)}")
             if state == "inactive" and self._show("Result") == "success" and steady_since is not None:
                 return  # it polled, found nothing to do, and exited
-            if state == "active" and told:
+            if state == "active" and status:
                 steady_since = steady_since or time.monotonic()
                 if time.monotonic() - steady_since >= _STAYS_SECONDS:
                     return
@@ -93,8 +93,8 @@ def _systemctl(*arguments: str, timeout: float) -> bool:
 
 def _last_words(unit: str) -> str:
     command = ["journalctl", f"--unit={unit}", "--lines=30", "--output=cat", "--no-pager", "--quiet"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
-    lines = [line for line in told.splitlines() if line.strip() and not _SYSTEMDS_OWN.match(line)]
+    output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+    lines = [line for line in output.splitlines() if line.strip() and not _SYSTEMDS_OWN.match(line)]
     return lines[-1][:600] if lines else "it said nothing"
 
 

@@ -94,7 +94,7 @@ class Worker:
                 self._intake.prefetch()
                 self._runner.run(assignment)
             except (BotoCoreError, ClientError) as error:
-                # SQS could not be told: the lease expires by itself, and the message is delivered again.
+                # The message could not be settled: its lease expires, and it is delivered again.
                 log.warning("queue_unreachable", error=str(error))
             finally:
                 assignment.lease.end()
