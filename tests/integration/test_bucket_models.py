@@ -79,7 +79,7 @@ def test_a_manifest_cannot_name_files_outside_its_folder(
         fetch(aws, bucket, tmp_path)
 
 
-def test_a_damaged_manifest_is_said_to_be_one(aws: Connection, bucket: str, tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_named_as_such(aws: Connection, bucket: str, tmp_path: Path) -> None:
     aws.s3.put_object(Bucket=bucket, Key=f"models/{FAST}/own/verified.json", Body=b"{}")
     with pytest.raises(PermanentError, match="damaged"):
         fetch(aws, bucket, tmp_path)

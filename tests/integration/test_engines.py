@@ -76,7 +76,7 @@ def test_the_lesson_is_transcribed(name: EngineName, transcriptions: dict[Engine
     assert transcriptions[name].language == "en"
 
 
-def test_a_model_is_loaded_while_the_recording_is_made_ready_and_its_time_told_once(
+def test_a_model_is_loaded_while_the_recording_is_decoded_and_its_time_is_reported_once(
     models_dir: Path, lesson_file: Path
 ) -> None:
     model = model_path([models_dir], EngineName.FASTER_WHISPER, "base")
@@ -153,7 +153,7 @@ def test_one_window_at_a_time_gives_the_same_words(
 def test_a_recording_read_from_disk_gives_what_one_in_memory_gives(
     name: EngineName, engines: dict[EngineName, Engine], lesson_file: Path, lesson: Samples
 ) -> None:
-    """More than one block of the voice detector, more than one window, more than one lane."""
+    """More than one block of voice activity detection, more than one window, more than one lane."""
     twice = lesson_file.with_name("twice")
     twice.write_bytes(lesson_file.read_bytes() * 2)
     engine = engines[name]
@@ -173,7 +173,7 @@ def test_a_language_whisper_does_not_know_is_refused(
 
 @pytest.mark.parametrize("multiply_in", list(Precision))
 def test_the_graph_computes_what_ctranslate2s_encoder_does(models_dir: Path, multiply_in: Precision) -> None:
-    """In each of the numbers a machine may choose, whatever this CPU has."""
+    """In each precision that a machine may choose, whatever this CPU supports."""
     model = model_path([models_dir], EngineName.OPENVINO, "base")
     features = np.random.default_rng(1).normal(0, 0.4, (80, 3000)).astype(np.float32)
     exact = ctranslate2.models.Whisper(str(model), device="cpu", compute_type="float32")

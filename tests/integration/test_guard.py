@@ -1,4 +1,4 @@
-"""The guard in the database: exactly one transcript, whatever the queue delivers and whoever dies."""
+"""The guard in the database: exactly one transcript, whatever the queue delivers and whichever worker dies."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_of_two_workers_with_one_message_only_the_first_writes(aws: Connection, 
     assert texts(aws, "twice") == ["from b"]
 
 
-def test_a_job_whose_worker_shows_life_is_left_to_it(aws: Connection, make_store: MakeStore) -> None:
-    """Else two workers with a doubled message of a long lesson take it from each other until it has failed."""
+def test_a_job_whose_worker_is_alive_is_left_to_it(aws: Connection, make_store: MakeStore) -> None:
+    """Otherwise two workers with a duplicated message would take a long lesson from each other until it failed."""
     first, second = make_store("a", 60), make_store("b", 60)
     assert claim(first, "held") is Outcome.CLAIMED
     refused = second.claim(message("held"), sent_at=EARLIER, max_attempts=3)
@@ -117,12 +117,12 @@ def test_a_job_whose_worker_fell_silent_is_taken_over(make_store: MakeStore) -> 
     first, second = make_store("a", 60), make_store("b", 60)
     assert claim(first, "silent") is Outcome.CLAIMED
     assert claim(second, "silent") is Outcome.HELD
-    # Its sign of life from long ago: the same worker, whose lease ends where it begins.
+    # As if it had been long ago: the same worker, with a lease that expires at once.
     make_store("a", 0).progress("silent", 10)
     assert claim(second, "silent") is Outcome.CLAIMED
 
 
-def test_each_progress_is_a_sign_of_life(make_store: MakeStore) -> None:
+def test_each_progress_report_renews_the_lease(make_store: MakeStore) -> None:
     assert claim(make_store("a", 0), "alive") is Outcome.CLAIMED
     make_store("a", 60).progress("alive", 10)
     assert claim(make_store("b"), "alive") is Outcome.HELD
@@ -177,10 +177,10 @@ def test_attempts_run_out_and_a_new_request_starts_over(aws: Connection, make_st
     assert row(aws, "poison")["attempts"] == 1
 
 
-def test_a_worker_that_hung_with_a_message_does_not_begin_anew_what_another_has_failed(
+def test_a_worker_that_hung_with_a_message_does_not_restart_what_another_has_failed(
     aws: Connection, make_store: MakeStore
 ) -> None:
-    """Its message is gone: once begun, the job would stay at `processing` if this worker died as well."""
+    """Its message is deleted: a restarted job would stay at `processing` if this worker died as well."""
     other, hung = make_store("other"), make_store("hung")
     claim(other, "hung")
     other.fail("hung", "not a recording")
@@ -213,7 +213,7 @@ def test_a_completed_job_cannot_be_failed(aws: Connection, make_store: MakeStore
     assert row(aws, "good")["status"] == "completed"
 
 
-def test_a_killed_connection_is_made_anew_and_the_result_is_kept(aws: Connection, make_store: MakeStore) -> None:
+def test_a_killed_connection_is_replaced_and_the_result_is_kept(aws: Connection, make_store: MakeStore) -> None:
     store = make_store("a")
     owner = store.claim(message("cut"), sent_at=EARLIER, max_attempts=3).owner
     with aws.database() as database, database.cursor() as cursor:

@@ -61,7 +61,7 @@ def test_the_transcript_says_what_the_sample_says(
     assert 0.5 < transcript.confidence <= 1
 
 
-def test_the_job_row_tells_the_whole_story(deployed: Connection, finished: tuple[str, datetime, datetime]) -> None:
+def test_the_job_row_is_complete(deployed: Connection, finished: tuple[str, datetime, datetime]) -> None:
     job = lesson.find_job(deployed, finished[0])
     assert (job.progress, job.attempts, job.error_message) == (100, 1, None)
     assert (job.school_id, job.teacher_id) == (7, 42)
@@ -140,7 +140,7 @@ def test_a_second_delivery_of_a_finished_job_changes_nothing(
     assert queues.read_queue(deployed).backlog == 0
 
 
-def test_a_file_without_sound_fails_for_good_with_words_for_the_support_desk(deployed: Connection) -> None:
+def test_a_file_without_sound_fails_for_good_with_a_text_for_the_support_team(deployed: Connection) -> None:
     key = "audio-files/7/42/notes + plan ü.mp3"
     deployed.s3.put_object(Bucket=deployed.foundation["BucketName"], Key=key, Body=b"these are my notes" * 100)
     body = json.dumps({"jobId": "not-audio", "s3Key": key})

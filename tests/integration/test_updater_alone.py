@@ -1,4 +1,4 @@
-"""The updater as the unit at boot runs it, with an AWS that does not answer: the worker waits for its end."""
+"""The updater as the boot unit runs it, with an AWS that does not respond: the worker waits for its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refusing() -> Iterator[str]:
 
 @contextmanager
 def silent() -> Iterator[str]:
-    """Somebody listens and never answers."""
+    """It accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 

@@ -129,7 +129,7 @@ def calls_of(worker: RunningWorker, operation: str) -> list[str]:
     return calls
 
 
-def test_a_lesson_between_two_empty_polls_starts_the_count_anew(
+def test_a_lesson_between_two_empty_polls_restarts_the_count(
     site: Site, transcriber: ChildTranscriber, speech: Path
 ) -> None:
     job_id = site.submit(speech, delay=3)
@@ -262,7 +262,7 @@ PERMANENT: dict[str, tuple[str | bytes, dict[str, str], str]] = {
 }
 
 
-def test_what_trying_again_cannot_help_fails_at_once_with_a_reason(
+def test_what_a_retry_cannot_help_fails_at_once_with_a_reason(
     site: Site, transcriber: ChildTranscriber, speech: Path
 ) -> None:
     jobs: dict[str, str] = {}
@@ -299,7 +299,7 @@ def test_a_message_that_cannot_be_read_goes_to_the_dead_letter_queue(
     assert "not JSON" in site.dead()["{ not json"]
 
 
-def test_a_passing_fault_is_waited_out_through_the_visibility_timeout(
+def test_a_transient_fault_is_waited_out_through_the_visibility_timeout(
     site: Site, transcriber: ChildTranscriber, speech: Path
 ) -> None:
     job_id = site.submit(speech)
@@ -312,7 +312,7 @@ def test_a_passing_fault_is_waited_out_through_the_visibility_timeout(
     assert (row["status"], row["attempts"], row["error_message"]) == ("completed", 2, None)
 
 
-def test_after_the_last_attempt_a_passing_fault_is_final(
+def test_after_the_last_attempt_a_transient_fault_is_final(
     site: Site, transcriber: ChildTranscriber, speech: Path
 ) -> None:
     job_id = site.submit(speech)

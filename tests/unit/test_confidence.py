@@ -50,7 +50,7 @@ def test_cutting_a_segment_in_two_changes_nothing(length: float, logarithm: floa
 
 
 @given(st.lists(st.tuples(lengths, st.floats(-5, 0)), min_size=1), st.floats(0, 5))
-def test_surer_segments_never_make_it_lower(parts: list[tuple[float, float]], gain: float) -> None:
+def test_more_probable_segments_never_lower_it(parts: list[tuple[float, float]], gain: float) -> None:
     before = confidence([segment(0, length, logarithm) for length, logarithm in parts])
     after = confidence([segment(0, length, min(0, logarithm + gain)) for length, logarithm in parts])
     assert after >= before

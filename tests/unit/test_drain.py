@@ -1,4 +1,4 @@
-"""Leaving in time: who may ask for it, and what still fits."""
+"""Draining: who can request it, and what still fits before the deadline."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture
 def imds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """A metadata service; calling what it gives makes it tell of an interruption."""
+    """A metadata service; a call of the value makes it announce an interruption."""
     notice = tmp_path / "spot-notice"
     server = MetadataServer(Identity("i-1", "c7i.large", "ami-1", "eu-west-1"), dict, notice)
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint)
@@ -92,7 +92,7 @@ def test_a_spot_notice_asks_the_worker_to_leave_before_the_two_minutes_are_over(
     assert not drain.fits(120)
 
 
-def test_a_fleet_that_ends_its_machine_leaves_the_worker_the_hooks_time_and_spot_leaves_less(
+def test_a_fleet_that_terminates_its_machine_gives_the_worker_the_hooks_time_and_spot_gives_less(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notice, state, told = tmp_path / "spot-notice", ["InService"], []
@@ -119,7 +119,7 @@ def test_a_fleet_that_ends_its_machine_leaves_the_worker_the_hooks_time_and_spot
         server.close()
 
 
-def test_a_second_request_buys_no_time() -> None:
+def test_a_second_request_never_extends_the_deadline() -> None:
     now = [0.0]
     drain = Drain(clock=lambda: now[0])
     drain.request(10)
@@ -131,7 +131,7 @@ def test_a_second_request_buys_no_time() -> None:
     assert not drain.fits(3), "but it may leave less"
 
 
-def test_everything_fits_while_nobody_asks() -> None:
+def test_everything_fits_without_a_request() -> None:
     assert Drain().fits(1e9)
 
 

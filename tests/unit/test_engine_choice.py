@@ -1,4 +1,4 @@
-"""What the CPU has decides on the engine, unless a person does."""
+"""The CPU's features decide on the engine, unless a setting names one."""
 
 from __future__ import annotations
 

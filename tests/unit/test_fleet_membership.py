@@ -1,4 +1,4 @@
-"""A machine that leaves its fleet: its place goes with it, and the group is told that it may end."""
+"""A machine that leaves its fleet: the desired capacity goes down, and the lifecycle hook is completed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def leaves(stub: Stubber) -> None:
     )
 
 
-def test_its_place_goes_with_it_and_the_hook_is_completed_as_soon_as_it_waits(stub: Stubber) -> None:
+def test_the_desired_capacity_goes_down_and_the_hook_is_completed_as_soon_as_it_waits(stub: Stubber) -> None:
     waits: list[float] = []
     leaves(stub)
     for _ in range(2):
@@ -59,7 +59,7 @@ def test_its_place_goes_with_it_and_the_hook_is_completed_as_soon_as_it_waits(st
     assert len(waits) == 2
 
 
-def test_a_hook_that_never_waits_is_left_to_its_own_time(stub: Stubber) -> None:
+def test_a_hook_that_never_waits_is_left_to_its_timeout(stub: Stubber) -> None:
     waits: list[float] = []
     for _ in range(50):
         stub.add_client_error("complete_lifecycle_action", "ValidationError", "No active Lifecycle Action found")
@@ -67,7 +67,7 @@ def test_a_hook_that_never_waits_is_left_to_its_own_time(stub: Stubber) -> None:
     assert 20 <= sum(waits) <= 60
 
 
-def test_a_refusal_is_told(stub: Stubber) -> None:
+def test_a_refusal_is_raised(stub: Stubber) -> None:
     leaves(stub)
     stub.add_client_error("complete_lifecycle_action", "AccessDenied")
     with pytest.raises(ClientError, match="AccessDenied"):

@@ -1,4 +1,4 @@
-"""Queue messages and keys: what the backend may send, and what must not get past the door."""
+"""Queue messages and keys: what the backend may send, and what is refused."""
 
 import json
 from urllib.parse import quote_plus

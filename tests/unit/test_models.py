@@ -121,7 +121,7 @@ def assert_complete(models_dir: Path) -> None:
     assert not list(folder.glob(".fetch-*"))
 
 
-def test_a_directory_is_asked_first(offer: Model, vendor: Vendor, tmp_path: Path) -> None:
+def test_a_directory_is_tried_first(offer: Model, vendor: Vendor, tmp_path: Path) -> None:
     fetch("base", FAST, tmp_path / "models", write(tmp_path / "here", CONTENT), quiet)
     assert_complete(tmp_path / "models")
     assert vendor.asked == []
@@ -135,7 +135,7 @@ def test_a_directory_may_be_a_models_directory(offer: Model, vendor: Vendor, tmp
 
 
 @pytest.mark.parametrize("content", [{}, CONTENT | {"model.bin": b"wrong"}], ids=["empty", "wrong bytes"])
-def test_the_vendor_is_asked_next(content: dict[str, bytes], offer: Model, vendor: Vendor, tmp_path: Path) -> None:
+def test_the_vendor_is_tried_next(content: dict[str, bytes], offer: Model, vendor: Vendor, tmp_path: Path) -> None:
     vendor.files = CONTENT
     fetch("base", FAST, tmp_path / "models", write(tmp_path / "here", content), quiet)
     assert_complete(tmp_path / "models")
@@ -170,7 +170,7 @@ def test_nothing_is_kept_unless_all_is_right(offer: Model, vendor: Vendor, tmp_p
     assert installed(tmp_path / "models", FAST) == []
 
 
-def test_a_second_run_asks_no_source(offer: Model, vendor: Vendor, tmp_path: Path) -> None:
+def test_a_second_run_tries_no_source(offer: Model, vendor: Vendor, tmp_path: Path) -> None:
     vendor.files = CONTENT
     fetch("base", FAST, tmp_path / "models", None, quiet)
     vendor.asked.clear()

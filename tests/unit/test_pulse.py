@@ -1,4 +1,4 @@
-"""The loop's sign of life, as systemd and the instance's heartbeat see it."""
+"""The loop's liveness, as systemd and the instance's heartbeat see it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield manager
 
 
-def test_systemd_is_told_of_readiness_and_then_fed(
+def test_systemd_is_notified_of_readiness_and_then_fed(
     systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "1")
@@ -57,7 +57,7 @@ def test_systemd_is_fed_no_more_often_than_it_needs(
         systemd.recv(100)
 
 
-def test_without_systemd_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     pulse = Pulse()
     pulse.ready()
@@ -91,7 +91,7 @@ def test_the_heartbeat_names_the_job_in_characters_a_tag_can_hold() -> None:
     assert abs((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()) < 60
 
 
-def test_a_crash_loop_is_told_in_the_heartbeats_place() -> None:
+def test_a_crash_loop_is_reported_in_the_heartbeats_tag() -> None:
     tags = Tags()
     Machine(cast("object", tags), "i-1").crashed()  # type: ignore[arg-type]
     told = parse_heartbeat(tags.values[0])
@@ -99,7 +99,7 @@ def test_a_crash_loop_is_told_in_the_heartbeats_place() -> None:
     assert told.crashed
 
 
-def test_a_loop_that_hangs_is_not_vouched_for() -> None:
+def test_the_heartbeat_stops_while_the_loop_hangs() -> None:
     now = [0.0]
     pulse = Pulse(clock=lambda: now[0])
     now[0] = 1000.0

@@ -1,4 +1,4 @@
-"""The database credentials out of Secrets Manager: what it may answer, and what the worker makes of it."""
+"""The database credentials from Secrets Manager: malformed secrets."""
 
 from __future__ import annotations
 

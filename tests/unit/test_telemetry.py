@@ -1,4 +1,4 @@
-"""The log is JSON, one line an event, whoever speaks."""
+"""The log is JSON, one line per event, whatever its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do about releases: the decisions, and what they promise whatever the machine looks like."""
+"""What to do about releases: the decisions, and what they guarantee for every state of a machine."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_another_request_than_the_failed_one_is_tried() -> None:
     assert next_step(disk("a", "a"), request("c"), Failure(NAMES["b"], NOW))[0] is Step.INSTALL
 
 
-def test_a_flip_that_was_cut_off_goes_back_to_what_passed_its_check() -> None:
+def test_an_interrupted_switch_is_rolled_back_to_what_passed_its_check() -> None:
     assert sound_release(disk("b", "a")) == NAMES["a"]
 
 
@@ -87,7 +87,7 @@ def test_a_link_to_half_a_release_is_not_trusted() -> None:
 
 
 @given(disks())
-def test_what_is_gone_back_to_is_always_complete(found: Disk) -> None:
+def test_the_release_rolled_back_to_is_always_complete(found: Disk) -> None:
     sound = sound_release(found)
     assert sound is None or sound in found.complete
     if found.proven in found.complete:
@@ -122,7 +122,7 @@ def test_what_is_in_use_or_wanted_is_never_pruned(
 
 
 @given(st.permutations(sorted(NAMES.values())), disks(), st.none() | names, st.integers(0, 6))
-def test_half_made_releases_go_unless_they_are_wanted(
+def test_incomplete_releases_are_removed_unless_they_are_wanted(
     order: list[str], found: Disk, wanted: str | None, kept: int
 ) -> None:
     gone = set(releases_to_prune(order, found, wanted, kept))
@@ -131,7 +131,7 @@ def test_half_made_releases_go_unless_they_are_wanted(
 
 
 @given(st.sets(st.sampled_from("uvwxyz")), st.dictionaries(names, st.none() | st.sampled_from("uvwxyz")))
-def test_a_runtime_goes_just_when_no_release_stands_on_it(
+def test_a_runtime_is_removed_exactly_when_no_release_uses_it(
     runtimes: set[str], referred: dict[str, str | None]
 ) -> None:
     gone = runtimes_to_prune(runtimes, referred)

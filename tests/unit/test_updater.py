@@ -1,4 +1,4 @@
-"""An update step by step, on a real folder: whatever fails, wherever the power goes, a release that works runs."""
+"""An update step by step, on a real folder: whatever fails, even the power, a working release runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from whisper_processor.update.updater import Updater
 
 
 class PowerCut(BaseException):
-    """Nothing is executed after it that the machine itself would have done."""
+    """After it, nothing that the machine itself does is executed."""
 
 
 def release_of(version: str) -> Release:
@@ -40,7 +40,7 @@ RUNTIME = OLD.wheelhouse.sha256[:12]
 
 @dataclass
 class Power:
-    """Counts what the machine does, and goes at a chosen step. While it is off nothing happens any more."""
+    """Counts the machine's steps and fails at a chosen one. While it is off, nothing else happens."""
 
     cut_at: int | None = None
     steps: int = 0
@@ -241,7 +241,7 @@ def test_a_worker_that_does_not_come_up_is_rolled_back(appliance: Appliance) -> 
         ({"install_error": OSError("No space left on device")}, UpdateResult.FAILED, False),
     ],
 )
-def test_whatever_goes_wrong_before_the_flip_the_worker_is_not_disturbed(
+def test_whatever_fails_before_the_switch_the_worker_is_not_disturbed(
     appliance: Appliance, fault: dict[str, Exception], result: UpdateResult, remembered: bool
 ) -> None:
     appliance.request = request_for(NEW)
@@ -256,7 +256,7 @@ def test_whatever_goes_wrong_before_the_flip_the_worker_is_not_disturbed(
 
 @pytest.mark.parametrize("release", [NEW, BROKEN])
 @pytest.mark.parametrize("at_boot", [True, False])
-def test_the_power_may_go_at_any_step(tmp_path: Path, release: Release, at_boot: bool) -> None:
+def test_the_power_may_fail_at_any_step(tmp_path: Path, release: Release, at_boot: bool) -> None:
     """At each boot `current` names a complete release before the worker starts, and in the end the right one."""
     cut_at, ended = 0, False
     while not ended:
@@ -296,7 +296,7 @@ def test_after_a_power_cut_the_worker_has_a_release_even_without_a_network(tmp_p
     assert cuts > 10
 
 
-def test_old_releases_and_their_runtimes_go_but_never_those_in_use(appliance: Appliance) -> None:
+def test_old_releases_and_their_runtimes_are_removed_but_never_those_in_use(appliance: Appliance) -> None:
     for version in ("0.1", "0.2", "0.3"):
         make_release(appliance.home, release_of(version).name)
     lonely = appliance.home / "runtimes" / "111111111111"
@@ -321,7 +321,7 @@ def test_settings_the_worker_cannot_run_with_leave_it_stopped_for_the_operator(a
     assert appliance.worker == OLD.name
 
 
-def test_a_memory_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_a_memory_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
     failure = Failure(NEW.name, datetime(2026, 3, 1, tzinfo=UTC))
     memory.remember(failure)
