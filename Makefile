@@ -92,24 +92,24 @@ clean: setup ## Stop them and delete their data; models and venvs stay
 	@$(LOCAL) clean
 
 ##@ Deploy (AWS with CLOUD=aws in .env, else the local cloud)
-deploy: deploy-infra migrate deploy-lambda deploy-config launch ## All of the following in order, safe to repeat
+deploy: deploy-infra migrate deploy-lambda deploy-config launch ## All of the following, in order; safe to repeat
 
 deploy-infra: setup ## Bucket, queues, roles, launch template
 	@$(OPS) deploy-infra
 
-deploy-lambda: setup ## The autoscaler: a new version ticks once a dry run of it has succeeded
+deploy-lambda: setup ## The autoscaler: a new version is live once a dry run of it has succeeded
 	@$(OPS) deploy-lambda
 
-rollback-lambda: setup ## The autoscaler's version before, or VERSION=…, ticks again
+rollback-lambda: setup ## The autoscaler's previous version, or VERSION=…, is live again
 	@$(OPS) rollback-lambda $(if $(VERSION),--version "$(VERSION)")
 
 deploy-config: setup ## The appliance's settings of .env, to running appliances at once
 	@$(OPS) deploy-config
 
-deploy-processor: setup ## This checkout's worker to every appliance: now where it runs, else at its next boot
+deploy-processor: setup ## This checkout's worker to every appliance: running ones now, stopped ones at their next boot
 	@$(OPS) deploy-processor
 
-rollback: setup ## Back to the release before, or VERSION=…, by the same two paths
+rollback: setup ## Back to the previous release, or VERSION=…, in the same two ways
 	@$(OPS) rollback $(if $(VERSION),"$(VERSION)")
 
 versions: setup ## Releases in the bucket, which is wanted, what runs where; JSON=1 for scripts
@@ -118,7 +118,7 @@ versions: setup ## Releases in the bucket, which is wanted, what runs where; JSO
 launch: setup ## The appliance, unless there is one
 	@$(OPS) launch
 
-replace: deploy-infra ## Replace the appliance by one of the newest image, after that one works
+replace: deploy-infra ## Replace the appliance by one of the newest image, once that one works
 	@$(OPS) replace
 
 roll: deploy-infra ## The old name of `replace`, for one more version
@@ -140,16 +140,16 @@ validate-image: setup-image ## Format and validity of Packer's templates, with w
 ami: setup-image ## Bake the AMI on AWS, test it inside the bake, record it for `launch`
 	@CLOUD=aws $(OPS) ami
 
-images: setup ## The AMIs there are, and what refers to each
+images: setup ## The AMIs, and what refers to each
 	@$(OPS) images
 
-prune-images: setup ## What nothing refers to, but the newest two: says what would go, YES=1 deletes it
+prune-images: setup ## AMIs that nothing refers to, except the newest two: lists them, YES=1 deletes them
 	@$(OPS) prune-images $(if $(YES),--yes)
 
 test-ami: setup-image ## Test running appliances: HOSTS=i-…[,i-…] over SSM, or ssh://user@address
 	@$(OPS) test-ami "$(HOSTS)"
 
-image: setup-image ## The same bake on this machine (root, Linux): FORCE=1 although nothing changed
+image: setup-image ## The same bake on this machine (root, Linux): FORCE=1 even if nothing has changed
 	@CLOUD=local $(LOCAL) image $(if $(FORCE),--force)
 
 test-image: setup-image ## Boot a fresh copy of it and test it over SSH; run the roles again
@@ -158,7 +158,7 @@ test-image: setup-image ## Boot a fresh copy of it and test it over SSH; run the
 rehearse: setup-image ## The demo with the real appliance behind the instance; FILE=lesson.mp3
 	@CLOUD=local LOCAL_MACHINE=nspawn $(LOCAL) rehearse "$(FILE)"
 
-rehearse-deploy: setup-image ## Releases on their way to a real appliance, with what can go wrong: ONLY="power cut"
+rehearse-deploy: setup-image ## Deploy releases to a real appliance, with all that can go wrong: ONLY="power cut"
 	@CLOUD=local $(LOCAL) image
 	@CLOUD=local $(SCENARIO) tests/scenarios/deploys -m "appliance or full" $(if $(ONLY),-k "$(subst $(SPACE),_,$(ONLY))")
 
@@ -198,7 +198,7 @@ release: setup ## The old name of `resume`, for one more version
 queue: setup ## How many lessons wait
 	@$(OPS) queue
 
-dlq: setup ## What lies in the dead-letter queue, and why
+dlq: setup ## What is in the dead-letter queue, and why
 	@$(OPS) dlq --limit $(LIMIT)
 
 redrive: setup ## Send them to the lesson queue again: LIMIT=… DRY_RUN=1
@@ -214,7 +214,7 @@ dashboard: setup ## The dashboard's numbers; on AWS its address too
 	@$(OPS) dashboard
 
 ##@ Plan (docs/planner.md)
-plan: setup-planner ## What it will cost and how long lessons wait: SCHOOLS=50 [LESSONS=… DAYS=7 TARGET=15 | TRACE=file.csv]
+plan: setup-planner ## What it will cost, and how long lessons wait: SCHOOLS=50 [LESSONS=… DAYS=7 TARGET=15 | TRACE=file.csv]
 	@PYTHONPATH=lambda $(VENV)/python -m planner --seed $(SEED) \
 	  $(if $(SCHOOLS),--schools $(SCHOOLS)) $(if $(LESSONS),--lessons $(LESSONS)) $(if $(DAYS),--days $(DAYS)) \
 	  $(if $(HOLIDAYS),--holidays $(HOLIDAYS)) $(if $(TRACE),--trace "$(TRACE)") $(if $(TARGET),--target $(TARGET)) \

@@ -1,1 +1,1 @@
-"""The autoscaler function: packed, proven by a dry run, made live, rolled back."""
+"""Releases of the autoscaler function: packaged, tested with a dry run, made live, rolled back."""

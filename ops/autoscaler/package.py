@@ -1,4 +1,4 @@
-"""Pack the autoscaler: same source, same bytes."""
+"""Package the autoscaler reproducibly: the same source gives the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: no clock in 
 
 
 def pack(autoscaler: Path = AUTOSCALER) -> bytes:
-    """A zip of the function's package and the contracts: Python files, sorted, with fixed times and modes."""
+    """Zip the Python files of the function and the contracts, sorted, with fixed times and modes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in (autoscaler, CONTRACTS):
@@ -29,5 +29,5 @@ def pack(autoscaler: Path = AUTOSCALER) -> bytes:
 
 
 def key_of(archive: bytes) -> str:
-    """Named by its content, so that CloudFormation sees a change exactly when there is one."""
+    """The archive's key, from a hash of its content: CloudFormation sees a change only when there is one."""
     return f"{AUTOSCALER_PREFIX}{hashlib.sha256(archive).hexdigest()[:16]}.zip"

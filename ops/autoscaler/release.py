@@ -1,4 +1,4 @@
-"""The autoscaler's releases: a version is published, proven by a dry run, and only then ticks.
+"""Release the autoscaler: publish a version, run it dry, and make it live only if that succeeds.
 
 Which version ticks is the stack's parameter `LiveVersion`. The alias `live`, which the rule and the bucket invoke,
 is a resource of the stack, so that CloudFormation and these verbs cannot be of two minds about it.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 ALIAS = "live"
 KEPT = 5
-"""So many versions stay, and so many archives of their code."""
+"""How many versions are kept, and how many archives of their code."""
 _SHARED_OUTPUTS = ("BucketName", "QueueUrl", "QueueArn", "QueueName", "DlqName", "AlarmTopicArn")
 _NOTIFICATION_ID = "classreflect-whisper-upload"
 _BUSY_SECONDS = 60.0  # a tick may be running, and the function runs one at a time
@@ -46,13 +46,13 @@ class Version:
 
 
 class DryRunFailed(OpsError):
-    """The version does not tick; the text is the function's own error."""
+    """The dry run failed; the message is the function's own error."""
 
 
 def deploy(aws: Connection, say: Say) -> None:
-    """Deploy the stack, and let the checkout's code tick once a dry run of it succeeded.
+    """Deploy the stack, and make the checkout's code live once a dry run of it has succeeded.
 
-    Raises OpsError, with the version before still ticking, when it does not succeed.
+    Raises OpsError when it fails; the previous version stays live.
     """
     live = live_version(aws)
     key = _upload_code(aws)
@@ -72,7 +72,7 @@ def deploy(aws: Connection, say: Say) -> None:
 
 
 def rollback(aws: Connection, wanted: str, say: Say) -> None:
-    """Let an earlier version tick again: the one before the live one, or the one named. Raises OpsError."""
+    """Make an earlier version live again: `wanted`, or the one before the live one. Raises OpsError."""
     function = aws.autoscaler["FunctionName"]
     live = live_version(aws)
     if live is None:
@@ -106,7 +106,7 @@ def choose(known: Iterable[int], live: int, wanted: str) -> int:
 
 
 def superfluous(known: Iterable[int], live: int, kept: int = KEPT) -> list[int]:
-    """The versions that may go: all but the newest, the live one and the one before it."""
+    """The versions to delete: all but the `kept` newest, the live one and the one before it."""
     there = sorted(known)
     before = [number for number in there if number < live]
     needed = {*there[-kept:], live, *before[-1:]}
@@ -114,7 +114,7 @@ def superfluous(known: Iterable[int], live: int, kept: int = KEPT) -> list[int]:
 
 
 def live_version(aws: Connection) -> Version | None:
-    """The version that ticks; None when none does, or nothing is deployed."""
+    """The live version; None when there is none, or nothing is deployed."""
     try:
         function = aws.autoscaler["FunctionName"]
         alias = aws.functions.get_alias(FunctionName=function, Name=ALIAS)
@@ -128,14 +128,14 @@ def live_version(aws: Connection) -> Version | None:
 
 
 def versions(aws: Connection, function: str) -> list[Version]:
-    """Those that exist, each of which has passed a dry run, oldest first."""
+    """All published versions, oldest first. Each has passed a dry run."""
     pages = aws.functions.get_paginator("list_versions_by_function").paginate(FunctionName=function)
     found = [v for page in pages for v in page["Versions"] if v["Version"] != _UNCHANGING]
     return sorted((Version(int(v["Version"]), v.get("Description", "")) for v in found), key=lambda v: v.number)
 
 
 def dry_run(aws: Connection, function: str, version: int) -> None:
-    """Let that very version see and decide, without acting. Raises DryRunFailed."""
+    """Invoke exactly this version: it observes and decides, and does not act. Raises DryRunFailed."""
     waiter = aws.functions.get_waiter("published_version_active")
     waiter.wait(FunctionName=function, Qualifier=str(version), WaiterConfig={"Delay": 1, "MaxAttempts": 120})
     payload, failed = _invoke(aws, function, version)
@@ -151,7 +151,7 @@ def dry_run(aws: Connection, function: str, version: int) -> None:
 
 
 def is_tick(answer: object) -> bool:
-    """Whether a dry run's answer tells of a decision, its reason, and that nothing was done about it."""
+    """Whether the answer of a dry run holds a decision and its reason, and says that nothing was done."""
     if not isinstance(answer, dict):
         return False
     words = (answer.get("action"), answer.get("reason"))
@@ -159,7 +159,7 @@ def is_tick(answer: object) -> bool:
 
 
 def _invoke(aws: Connection, function: str, version: int) -> tuple[bytes, str]:
-    """The answer, and what kind of error it is, if one."""
+    """The answer's payload, and the kind of error; an empty string without one."""
 
     def answered() -> tuple[bytes, str] | None:
         try:
@@ -177,7 +177,7 @@ def _invoke(aws: Connection, function: str, version: int) -> tuple[bytes, str]:
 
 
 def parameters(aws: Connection, code_key: str, say: Say) -> dict[str, str]:
-    """The stack's, all but the version that ticks."""
+    """The stack's parameters, all but the live version."""
     foundation, settings = aws.foundation, aws.settings
     if settings.monthly_budget_usd and settings.cloud is Cloud.LOCAL:
         say("the local cloud knows no budgets: MONTHLY_BUDGET_USD is left out")
@@ -193,7 +193,7 @@ def parameters(aws: Connection, code_key: str, say: Say) -> dict[str, str]:
 
 
 def _upload_code(aws: Connection) -> str:
-    """Put the checkout's code into the bucket; returns its key."""
+    """Upload the checkout's code to the bucket; returns its key."""
     archive = pack()
     key = key_of(archive)
     aws.s3.put_object(Bucket=aws.foundation["BucketName"], Key=key, Body=archive)
@@ -205,13 +205,13 @@ def _number(version: Version | None) -> str:
 
 
 def _publish(aws: Connection, function: str) -> Version:
-    """Lambda itself answers with the version there is when neither code nor configuration changed since."""
+    """Publish a version. Lambda returns the existing one if neither code nor configuration has changed."""
     found = aws.functions.publish_version(FunctionName=function, Description=git.revision())
     return Version(int(found["Version"]), found.get("Description", ""))
 
 
 def _prove_or_withdraw(aws: Connection, function: str, version: Version, live: Version | None) -> None:
-    """A version that fails is deleted, so that every version there is has once succeeded."""
+    """Run the version dry and delete it if that fails: every version that exists has passed."""
     try:
         dry_run(aws, function, version.number)
     except DryRunFailed as error:
@@ -233,7 +233,7 @@ def _prune(aws: Connection, function: str, live: Version, key: str, say: Say) ->
 
 
 def _notify_on_upload(aws: Connection, bucket: str, function_arn: str) -> None:
-    """Add our notification to those the bucket has; the bucket may be the backend's."""
+    """Add our notification to the bucket's own. The bucket may be the backend's."""
     ours: LambdaFunctionConfigurationTypeDef = {
         "Id": _NOTIFICATION_ID,
         "LambdaFunctionArn": function_arn,
@@ -244,7 +244,7 @@ def _notify_on_upload(aws: Connection, bucket: str, function_arn: str) -> None:
 
 
 def end_notification(aws: Connection, bucket: str) -> None:
-    """Take our notification from the bucket and leave all others."""
+    """Remove our notification from the bucket and leave the others."""
     _replace_notification(aws, bucket, [])
 
 

@@ -1,4 +1,4 @@
-"""The image that machines are launched from: named in `.env`, or the one recorded last."""
+"""The image that machines are launched from: IMAGE_ID in `.env`, or the last recorded one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ops.settings import Cloud
 
 
 def record(aws: Connection, image_id: str) -> None:
-    """From now on this is the image to launch."""
+    """Record the image to launch from now on."""
     aws.ssm.put_parameter(Name=IMAGE_PARAMETER, Value=image_id, Type="String", Overwrite=True)
 
 
 def image_id(aws: Connection) -> str:
-    """The image to launch: IMAGE_ID in .env, else what was baked last. Raises OpsError when there is none."""
+    """The image to launch: IMAGE_ID in .env, else the last baked one. Raises OpsError when there is none."""
     chosen = aws.settings.image_id or recorded_image_id(aws)
     if chosen is None:
         verb = "up" if aws.settings.cloud is Cloud.LOCAL else "ami"
@@ -23,7 +23,7 @@ def image_id(aws: Connection) -> str:
 
 
 def recorded_image_id(aws: Connection) -> str | None:
-    """What was baked last; None before the first bake."""
+    """The last baked image; None before the first bake."""
     try:
         return aws.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
     except aws.ssm.exceptions.ParameterNotFound:

@@ -1,4 +1,4 @@
-"""Launch the appliance, and watch EC2's status checks of it."""
+"""Launch the appliance, and set the alarm on its EC2 status checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops.errors import OpsError
 
 Say = Callable[[str], None]
 ALARM_PREFIX = "classreflect-whisper-"
-"""What the name of every alarm begins with, in the templates too."""
+"""The prefix of every alarm's name, in the templates too."""
 STATUS_CHECK_ALARM = f"{ALARM_PREFIX}status-check"
 
 
@@ -62,7 +62,7 @@ def run_appliance(aws: Connection, more_tags: Mapping[str, str]) -> str:
 
 
 def watch_status_checks(aws: Connection, instance_id: str) -> None:
-    """The one alarm that names the instance, which no stack knows. A new appliance takes it over."""
+    """Set the alarm on this instance's status checks. No template can: no stack knows the instance."""
     aws.cloudwatch.put_metric_alarm(
         AlarmName=STATUS_CHECK_ALARM,
         AlarmDescription="EC2's status check of the appliance fails. `make stop`, then `make start`.",

@@ -1,1 +1,1 @@
-"""The operator's verbs: arguments, screens and error text."""
+"""The operator's verbs: their arguments, output and error messages."""

@@ -1,4 +1,4 @@
-"""All verbs in one command line."""
+"""The command line, put together from its families of verbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deploying: stacks, the autoscaler, settings, releases, machines and the tables."""
+"""Verbs that deploy: stacks, the autoscaler, settings, releases, machines and the database's tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed command line says, and its exit code."""
+"""Error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REFUSED_CREDENTIALS = {
 
 
 def explain(error: Exception, settings: OpsSettings | None) -> str:  # noqa: PLR0911 - one line each
-    """One line that says what is wrong and what to do."""
+    """Explain the error in one line: what is wrong, and what to do."""
     local = settings is None or settings.cloud is Cloud.LOCAL
     match error:
         case EndpointConnectionError() | ConnectTimeoutError() if local:
@@ -62,7 +62,7 @@ def explain(error: Exception, settings: OpsSettings | None) -> str:  # noqa: PLR
 
 
 def run(application: typer.Typer) -> int:
-    """Run a command line; errors that an operator can correct become one line and exit code 1."""
+    """Run a command line. An error that an operator can correct becomes one line and exit code 1."""
     settings: OpsSettings | None = None
     try:
         settings = OpsSettings()

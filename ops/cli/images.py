@@ -1,4 +1,4 @@
-"""The appliance's images: baked, tested, listed and pruned."""
+"""Verbs for the appliance's images: bake, test, list and prune."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ def test_ami(hosts: Annotated[str, typer.Argument(help="i-…[,i-…] over SSM, 
 
 @app.command("verify-baked", hidden=True)
 def verify_baked() -> None:
-    """The checks inside a bake; Packer calls it and names the machine in its environment."""
+    """The checks inside a bake. Packer calls it, with the machine in its environment."""
     suite.verify_baked(os.environ)

@@ -1,4 +1,4 @@
-"""Lessons: submitted, watched, listed and read."""
+"""Verbs for lessons: submit, watch, list and read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models: fetched, and put into the bucket."""
+"""Verbs for models: fetch them, and put them into the bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Observing: status, queue, logs, alarms and the dashboard."""
+"""Verbs that show how things are: status, queue, logs, alarms and the dashboard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @app.command("status")
 def show_status(as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False) -> None:
-    """One screen that tells how things are; exit code 1 when something is wrong."""
+    """Show how things are on one screen; exit code 1 when something is wrong."""
     now = status.read_status(connect())
     if as_json:
         typer.echo(now.model_dump_json(indent=2))
@@ -32,7 +32,7 @@ def show_status(as_json: Annotated[bool, typer.Option("--json", help="for script
 
 @app.command()
 def queue() -> None:
-    """How many messages wait, are in flight, are delayed, and are dead."""
+    """How many messages are visible, in flight, delayed, and in the dead-letter queue."""
     now = queues.read_queue(connect())
     screen.say(f"{now.visible} visible, {now.in_flight} in flight, {now.delayed} delayed, {now.dead} dead letters")
 

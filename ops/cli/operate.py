@@ -1,4 +1,4 @@
-"""Operating by hand: the appliance, holds, and the dead-letter queue."""
+"""Verbs that operate the appliance by hand: start and stop, holds, the dead-letter queue."""
 
 from __future__ import annotations
 

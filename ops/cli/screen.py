@@ -1,4 +1,4 @@
-"""The terminal."""
+"""Output to the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trouble: the doctor, a shell on the appliance, the processor by hand, and the end of it all."""
+"""Verbs for trouble: the doctor, a shell on the appliance, the processor by hand, and destroy."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The appliance's images: baked, tested, registered and pruned."""
+"""The appliance's images: bake, test, list and prune them."""

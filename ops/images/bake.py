@@ -1,6 +1,6 @@
 """Bake the appliance's image.
 
-`make ami` bakes on AWS. `make image` (local/images/rehearsal.py) drives the same source and build on this machine.
+`make ami` bakes on AWS. `make image` runs the same templates against an emulated EC2 on this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def bake(
     overrides: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Run Packer, telling what it does; returns the AMI's id. Raises OpsError when a step or a check fails."""
+    """Run Packer and report its progress; returns the AMI's id. Raises OpsError when a step or a check fails."""
     WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK, prefix=".bake-") as scratch:
         roles = Path(scratch) / "roles.json"

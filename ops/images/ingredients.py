@@ -1,4 +1,4 @@
-"""What an image is made of: the release, what installs releases, and the models."""
+"""What goes into an image: the release, the updater that installs releases, and the models."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from whisper_processor.models.catalogue import MARKER
 Say = Callable[[str], None]
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 MODEL = "base"
-"""The model that every image holds, for each engine."""
+"""The model in every image, in each engine's format."""
 
 
 @dataclass(frozen=True)
 class Ingredients:
     built: BuiltRelease
     updater: Artefact
-    """The wheelhouse of what installs releases."""
+    """The wheelhouse of the updater, which installs releases."""
     models: Sequence[Mapping[str, Any]]
 
     @property
@@ -32,7 +32,7 @@ class Ingredients:
         return str(self.models[0]["files"]["model.bin"])
 
     def variables(self) -> dict[str, Any]:
-        """What the roles take from the build host."""
+        """The Ansible roles' variables for what the build host provides."""
         built = self.built
         return {
             "whisper_wheelhouse": str(built.wheelhouse.path),
@@ -49,7 +49,7 @@ class Ingredients:
 
 
 def gather(settings: OpsSettings, say: Say) -> Ingredients:
-    """Wheels and models, fetched and verified on this machine. Raises OpsError."""
+    """Build the wheels and fetch the models, verified, on this machine. Raises OpsError."""
     built = build_release(build_wheelhouse(FOLDER, say))
     updater = build_updater_wheelhouse(FOLDER, say)
     described = []

@@ -1,4 +1,4 @@
-"""Packer: found, run and checked, whichever version is installed."""
+"""Find Packer, run it, and check its templates, with whichever version is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE_VENV = REPOSITORY / ".local" / "image-venv" / "bin"
 
 
 def build(templates: Path, variables: Path, environment: Mapping[str, str], say: Say) -> None:
-    """Run the build, telling what it does. Raises OpsError when a step or a check fails."""
+    """Run the build and report its progress. Raises OpsError when a step or a check fails."""
     path = f"{IMAGE_VENV}{os.pathsep}{os.environ['PATH']}"
     quiet = {"PATH": path, "CHECKPOINT_DISABLE": "1", "PACKER_NO_COLOR": "1"}
     command = [find_program(), "build", "-color=false", f"-var-file={variables}", str(templates)]
@@ -61,7 +61,7 @@ def installed_version() -> tuple[int, ...]:
 
 
 def without_what_old_packer_lacks(target: Path) -> list[str]:
-    """Copy the templates for Packer 1.6; returns what was left out, each as a line for people."""
+    """Copy the templates for Packer 1.6 without what it does not support; returns what was left out, in words."""
     target.mkdir(parents=True, exist_ok=True)
     for path in TEMPLATES.iterdir():
         if path.name != "plugins.pkr.hcl":
@@ -79,7 +79,7 @@ def without_what_old_packer_lacks(target: Path) -> list[str]:
 
 
 def validate(say: Say) -> None:
-    """Check format and validity with whichever Packer is here, saying what it cannot check. Raises OpsError."""
+    """Check the templates' format and validity, and report what this Packer cannot check. Raises OpsError."""
     program, version = find_program(), installed_version()
     shown = ".".join(map(str, version))
     with tempfile.TemporaryDirectory(prefix="packer-") as scratch:

@@ -1,4 +1,4 @@
-"""The appliance's images that EC2 keeps: what each is, what refers to each, and which may go."""
+"""The appliance's AMIs in EC2: list them with what refers to each, and prune those that nothing needs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Say = Callable[[str], None]
 ROLE_IMAGE = "whisper-image"
 """The role tag of images and their snapshots (`packer/build.pkr.hcl`)."""
 KEPT = 2
-"""The newest and the one before it, the way back, stay whatever refers to them."""
+"""The newest image and the one before it, to roll back to, are kept even if nothing refers to them."""
 _UNFINISHED = timedelta(days=1)
-"""A younger snapshot without an image may be of a bake that is not done yet."""
+"""A younger snapshot without an image may belong to a bake that is still running."""
 _OURS: FilterTypeDef = {"Name": f"tag:{ROLE_TAG}", "Values": [ROLE_IMAGE]}
 _GONE = {"shutting-down", "terminated"}
 
@@ -38,19 +38,19 @@ class Image:
     revision: str
     snapshots: Sequence[str]
     references: Sequence[str]
-    """What needs it, in words; a superseded version of a launch template needs nothing."""
+    """What needs the image, in words. A superseded version of a launch template does not count."""
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A snapshot that belonged to an image which is gone: a deletion was interrupted."""
+    """A snapshot whose image is gone, because a deletion was interrupted."""
 
     snapshot: str
     started: datetime
 
 
 def read_images(aws: Connection) -> list[Image]:
-    """Newest first."""
+    """All images of the appliance, newest first."""
     found = aws.ec2.describe_images(Owners=["self"], Filters=[_OURS])["Images"]
     if not found:
         return []
@@ -60,7 +60,7 @@ def read_images(aws: Connection) -> list[Image]:
 
 
 def read_leftovers(aws: Connection, images: Sequence[Image], now: datetime) -> list[Leftover]:
-    """Snapshots of no image, but those so young that their image may be in the making."""
+    """Snapshots without an image, except young ones, which may belong to a bake that is still running."""
     used = {snapshot for image in images for snapshot in image.snapshots}
     pages = aws.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=[_OURS])
     return [
@@ -72,13 +72,13 @@ def read_leftovers(aws: Connection, images: Sequence[Image], now: datetime) -> l
 
 
 def superfluous(images: Sequence[Image]) -> list[Image]:
-    """What nothing refers to, and is neither the newest nor the one before it."""
+    """Images that nothing refers to, except the newest and the one before it."""
     newest_first = sorted(images, key=lambda image: (image.created, image.id), reverse=True)
     return [image for image in newest_first[KEPT:] if not image.references]
 
 
 def prune(aws: Connection, say: Say, *, delete: bool, now: datetime | None = None) -> int:
-    """Delete what nothing refers to, or only say what would go; returns how many images. Safe to repeat."""
+    """Delete superfluous images, or only report them; returns how many there are. Safe to repeat."""
     images = read_images(aws)
     going = superfluous(images)
     verb = "deleted" if delete else "would be deleted"
@@ -151,7 +151,7 @@ def _instances(aws: Connection, images: Collection[str]) -> Iterator[Reference]:
 
 
 def _templates(aws: Connection, _images: Collection[str]) -> Iterator[Reference]:
-    """The versions that an instance could be launched from without naming a number, and those that groups name."""
+    """Images in the default and latest versions of launch templates, and in the versions that groups name."""
     versions = {"$Latest", "$Default"}
     wanted: defaultdict[str, set[str]] = defaultdict(set)
     names: dict[str, str] = {}

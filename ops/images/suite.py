@@ -1,4 +1,4 @@
-"""The tests of an appliance (`tests/image`), run against a machine."""
+"""Run the appliance's tests (`tests/image`) against a machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.settings import REPOSITORY
 
 
 def run_suite(hosts: str, markers: str, environment: Mapping[str, str], *, key: Path | None = None) -> None:
-    """Run tests/image, those with the pytest markers, against a machine. Raises OpsError when one fails."""
+    """Run the tests that match the marker expression on each host. Raises OpsError when one fails."""
     settings = {**environment, "IMAGE_HOSTS": hosts}
     if key is not None:
         config = key.with_name("ssh_config")
@@ -41,7 +41,7 @@ def run_suite(hosts: str, markers: str, environment: Mapping[str, str], *, key: 
 
 
 def verify_baked(environment: Mapping[str, str]) -> None:
-    """Called by Packer inside the bake: the machine is named by IMAGE_* variables, its key is one of them."""
+    """Test the machine inside a bake. Packer passes its address and its SSH key in IMAGE_* variables."""
     with tempfile.TemporaryDirectory(prefix="bake-") as scratch:
         key = Path(scratch) / "key"
         key.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Create and update the stacks that outlive a release."""
+"""Deploy the foundation stack, and the fleet's stack when there is one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def deploy_infra(aws: Connection, say: Say) -> None:
 
 
 def parameters(aws: Connection) -> dict[str, str]:
-    """The foundation stack's."""
+    """The foundation stack's parameters."""
     settings = aws.settings
     return settings.parameters(Stack.FOUNDATION) | {
         "ImageId": image_id(aws),

@@ -1,4 +1,4 @@
-"""Take down what `make deploy` made, except what cannot be made again: lessons, transcripts, the database."""
+"""Take down what `make deploy` created, except what cannot be recreated: lessons, transcripts, the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 def plan(aws: Connection, *, lose_waiting: bool) -> list[str]:
-    """What goes and what stays, in words. Raises OpsError when waiting lessons would be lost from the queue."""
+    """What will be deleted and what is kept, in words. Raises OpsError when lessons in the queue would be lost."""
     foundation = aws.foundation
     own_queue = not aws.settings.existing_queue_arn
     counts = read_queue(aws)
@@ -47,7 +47,7 @@ def plan(aws: Connection, *, lose_waiting: bool) -> list[str]:
 
 
 def destroy(aws: Connection, say: Say) -> None:
-    """Safe to repeat, and to run again after it was interrupted."""
+    """Delete it all. Safe to repeat, and to run again after an interruption."""
     _quietly(lambda: end_notification(aws, aws.foundation["BucketName"]))
     fleet.retire(aws, say)  # first: a group would replace what is terminated
     instances = _instances(aws)
@@ -73,7 +73,7 @@ def _instances(aws: Connection) -> list[str]:
 
 
 def _quietly(action: Callable[[], None]) -> None:
-    """A bucket that is not there any more has no notification either."""
+    """Ignore that the bucket is gone: then it has no notification either."""
     try:
         action()
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""Bring the two tables to what the processor needs. Alembic keeps the order and remembers what ran."""
+"""Migrate the two tables to what the processor needs. Alembic keeps the order and remembers what has run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection as SqlConnection
 from sqlalchemy.pool import StaticPool
 
-# The backend may use Alembic itself, on the same database: each keeps its own version.
+# The backend may use Alembic on the same database: each has a version table of its own.
 VERSION_TABLE = "whisper_schema_version"
 
 
 def migrate(database: pymysql.Connection[DictCursor]) -> tuple[str | None, str | None]:
-    """Run what has not run yet; returns the version before and after. Safe to repeat."""
+    """Run the migrations that have not run yet; returns the version before and after. Safe to repeat."""
     database.cursorclass = pymysql.cursors.Cursor  # type: ignore[assignment]
     engine = create_engine("mysql+pymysql://", creator=lambda: database, poolclass=StaticPool)
     with engine.connect() as connection:

@@ -1,1 +1,1 @@
-"""Lessons: submitted, followed, read, and redriven from the dead-letter queue."""
+"""Lessons: submit them, follow them, read them, and redrive them from the dead-letter queue."""

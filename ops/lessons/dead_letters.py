@@ -1,4 +1,4 @@
-"""The dead-letter queue: see what lies there and why, and give it another chance."""
+"""The dead-letter queue: list its messages with their reasons, and redrive them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def submit(
     request: dict[str, Any],
     transferred: Transferred = lambda _bytes: None,
 ) -> str:
-    """Do what the backend does: upload, job row, message; returns the job's id.
+    """Do what the backend does: upload the file, insert the job, send the message; returns the job's id.
 
     `request` holds the message's optional keys. Raises OpsError when the file is missing or has no sound.
     """
@@ -112,7 +112,7 @@ def transcript(aws: Connection, job_id: str) -> Transcript:
 
 
 def follow(aws: Connection, job_id: str, timeout: float, every: float = 0.5) -> Iterator[Job]:
-    """The job again and again until it ended. Raises OpsError when that takes longer than `timeout` seconds."""
+    """Poll the job until it has ended. Raises OpsError when that takes longer than `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         job = find_job(aws, job_id)
@@ -151,7 +151,7 @@ def _select(aws: Connection, where: str, values: tuple[str, ...], limit: int) ->
 
 
 class _tables:  # noqa: N801 - reads as a function
-    """The database, with the one mistake an operator can make told plainly."""
+    """The database. Tables that are missing or out of date become an OpsError."""
 
     def __init__(self, aws: Connection) -> None:
         self._database = aws.database()

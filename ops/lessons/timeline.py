@@ -1,4 +1,4 @@
-"""When what happened to one lesson, from the logs of those who did it."""
+"""The timeline of one lesson, from the autoscaler's and the worker's logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Moment:
 
 
 def timeline(events: Sequence[LogEvent], job_id: str, uploaded: datetime, stopped: datetime) -> list[Moment]:
-    """Uploaded, started, first poll, transcribed, stopped. A moment no log tells of has no time."""
+    """From the upload to the stopped instance. A moment that is in no log has no time."""
 
     def first(name: str, accept: Callable[[LogEvent], bool], detail: str = "") -> Moment:
         found = next((e for e in events if e.time >= uploaded and accept(e)), None)

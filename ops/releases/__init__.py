@@ -1,1 +1,1 @@
-"""Releases of the worker: built, stored, wanted and rolled out."""
+"""Releases of the worker: build them, store them, set the wanted one and roll it out."""

@@ -1,4 +1,4 @@
-"""A release of the processor as one archive: the worker's wheel and the very roles that install it.
+"""A release of the processor as one archive: the worker's wheel and the roles that install it.
 
 Built once, the same sources give the same bytes, and it is named by its version and its own sha256.
 """
@@ -23,7 +23,7 @@ ARCHIVE_NAME = "release.tar"
 
 @dataclass(frozen=True)
 class BuiltRelease:
-    """A release, and where its parts lie on this machine."""
+    """A release, and the paths of its parts on this machine."""
 
     release: Release
     archive: Artefact

@@ -1,4 +1,4 @@
-"""Put a model into the bucket, from where appliances that lack it fetch it."""
+"""Put a model into the bucket. Appliances that lack it fetch it from there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from whisper_processor.models import model_files, model_key
 
 
 def publish(aws: Connection, name: str, engine: EngineName, models_dir: Path, say: Callable[[str], None]) -> None:
-    """Upload a complete model; its marker goes last, so that what appliances see is whole. Safe to repeat.
+    """Upload a complete model, its marker last, so that appliances never see half of one. Safe to repeat.
 
     Raises ModelError, naming the installed models, when it is not complete here.
     """

@@ -1,4 +1,4 @@
-"""The appliance's settings: checked, and kept in Parameter Store."""
+"""The appliance's settings: validate them, and store them in Parameter Store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 
 def appliance_settings() -> dict[str, str]:
-    """The settings in `.env` that are the appliance's."""
+    """The appliance's settings in `.env`."""
     return {
         name: value
         for name, value in dotenv_values(REPOSITORY / ".env").items()
@@ -26,7 +26,7 @@ def appliance_settings() -> dict[str, str]:
 
 
 def validate_settings(wanted: Mapping[str, str]) -> None:
-    """Raises OpsError naming each invalid value."""
+    """Check the settings. Raises OpsError naming each invalid value."""
     stand_ins = {"queue_url": "-", "dlq_url": "-", "bucket": "-", "_env_file": None}
     try:
         Settings(**stand_ins, **{name.lower(): value for name, value in wanted.items()})  # type: ignore[arg-type]
@@ -36,14 +36,14 @@ def validate_settings(wanted: Mapping[str, str]) -> None:
 
 
 def stored_settings(aws: Connection) -> dict[str, str]:
-    """The appliance's settings as Parameter Store has them, without those the foundation stack writes."""
+    """The appliance's settings in Parameter Store, without those that the foundation stack writes."""
     pages = aws.ssm.get_paginator("get_parameters_by_path").paginate(Path=PARAMETER_PREFIX)
     present = {p["Name"].rsplit("/", 1)[-1]: p["Value"] for page in pages for p in page["Parameters"]}
     return {name: value for name, value in present.items() if name in APPLIANCE_SETTINGS}
 
 
 def write_settings(aws: Connection, wanted: Mapping[str, str], say: Say) -> None:
-    """Make Parameter Store hold just `wanted`; an appliance reads it when its worker starts.
+    """Store exactly `wanted` in Parameter Store. An appliance reads it when its worker starts.
 
     Raises OpsError naming each invalid value before anything is written.
     """

@@ -1,4 +1,4 @@
-"""The releases in the bucket, and the pointer that says which of them every appliance should run."""
+"""The releases in the bucket, and the pointer to the one that every appliance should run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 NOT_SAID = "not said yet"
 DESCRIPTION = "release.json"
-"""Beside each archive, written last: a release without it is not (yet) one."""
+"""Written last, beside each archive: without it a release is incomplete."""
 _STEP_BYTES = 64 * 1024**2
 
 
@@ -38,7 +38,7 @@ class Published:
 
 
 class Runner(BaseModel):
-    """An appliance, and what it said it runs."""
+    """An appliance that runs the release."""
 
     instance_id: str
     state: str
@@ -47,10 +47,10 @@ class Runner(BaseModel):
 class VersionRow(BaseModel):
     name: str
     published: datetime | None
-    """None for one that is on machines only, baked into their image."""
+    """None when the release is only in an image and not in the bucket."""
     wanted: bool
     previous: bool
-    """A rollback without a name goes here."""
+    """A rollback without a name returns to this release."""
     on: list[Runner]
 
 
@@ -62,7 +62,7 @@ class Versions(BaseModel):
 
 
 def publish(aws: Connection, built: BuiltRelease, say: Say) -> None:
-    """Put the release into the bucket; its packages only where they are not there. Safe to repeat."""
+    """Upload the release, and its wheelhouse unless the bucket has it. Safe to repeat."""
     release, bucket = built.release, aws.foundation["BucketName"]
     size = built.wheelhouse.path.stat().st_size
     if size_of(aws, bucket, release.wheelhouse.key) == size:
@@ -94,7 +94,7 @@ def _every(step: int, total: int, say: Say) -> Callable[[int], None]:
 
 
 def published(aws: Connection) -> list[Published]:
-    """What is in the bucket, the newest first; what cannot be read is left out."""
+    """The releases in the bucket, newest first, without those that cannot be read."""
     bucket = aws.foundation["BucketName"]
     found = []
     for page in aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=RELEASES_PREFIX):
@@ -109,7 +109,7 @@ def published(aws: Connection) -> list[Published]:
 
 
 def find_release(releases: Sequence[Published], asked: str) -> Release:
-    """By its name, or by its version when only one has it. Raises OpsError."""
+    """Find a release by its name, or by its version if only one has it. Raises OpsError."""
     matching = [one.release for one in releases if asked in {one.release.name, one.release.version}]
     if len(matching) == 1:
         return matching[0]
@@ -121,7 +121,7 @@ def find_release(releases: Sequence[Published], asked: str) -> Release:
 
 
 def read_wanted(aws: Connection) -> Wanted | None:
-    """The pointer. Raises OpsError for one that cannot be read."""
+    """The pointer to the wanted release. Raises OpsError when it cannot be read."""
     try:
         text = aws.ssm.get_parameter(Name=WANTED_PARAMETER)["Parameter"]["Value"]
     except aws.ssm.exceptions.ParameterNotFound:
@@ -154,7 +154,7 @@ def write_wanted(aws: Connection, wanted: Wanted | None) -> None:
 
 
 def prune(aws: Connection, kept: int, running: Collection[str], say: Say) -> None:
-    """Delete what nothing needs: not the wanted, the previous, those that machines run, nor the `kept` newest."""
+    """Delete old releases, except the wanted, the previous, those that machines run, and the `kept` newest."""
     bucket, wanted = aws.foundation["BucketName"], read_wanted(aws)
     there = published(aws)
     used = {*running, *([wanted.release.name, wanted.previous] if wanted else [])}
@@ -176,17 +176,17 @@ def prune(aws: Connection, kept: int, running: Collection[str], say: Say) -> Non
 
 
 def to_prune(newest_first: Sequence[str], used: Collection[str | None], kept: int) -> list[str]:
-    """Those beyond the `kept` newest that nothing uses."""
+    """The releases older than the `kept` newest that nothing uses."""
     return [name for name in newest_first[kept:] if name not in used]
 
 
 def running_release(instance: InstanceTypeDef) -> str | None:
-    """What its worker said at its last start."""
+    """The release that the instance runs, as its worker reported at its last start."""
     return tags_of(instance).get(PROCESSOR_TAG)
 
 
 def on_processes(aws: Connection) -> bool:
-    """Whether the machines are processes of the checkout, on which nothing can be installed."""
+    """Whether the machines are processes that run the checkout, on which nothing can be installed."""
     return aws.settings.cloud is Cloud.LOCAL and aws.settings.local_machine == "process"
 
 

@@ -1,7 +1,7 @@
-"""Wheelhouses: the Python packages of an environment of the appliance in one archive, made once on the build host.
+"""Wheelhouses: all Python packages of one of the appliance's environments in an archive, built on the build host.
 
-The bake needs no index then, every machine gets the same bytes, and torch arrives as its CPU build. There are two:
-what the worker stands on, and what installs its releases.
+So a bake needs no package index, every machine gets the same bytes, and torch is its CPU build. There are two: the
+worker's dependencies, and those of the updater that installs releases.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ def sha256(path: Path) -> str:
 
 
 def build_wheelhouse(folder: Path, say: Say) -> Artefact:
-    """What the worker stands on: both engines, and torch in its CPU build."""
+    """The worker's dependencies: the engines, and torch in its CPU build."""
     return _build("wheelhouse", _LOCKS, folder, say, torch=True)
 
 
 def build_updater_wheelhouse(folder: Path, say: Say) -> Artefact:
-    """What installs releases on the appliance: Ansible."""
+    """The updater's dependencies: Ansible."""
     return _build("updater", _UPDATER_LOCKS, folder, say, torch=False)
 
 
 def _build(name: str, locks: Sequence[str], folder: Path, say: Say, *, torch: bool) -> Artefact:
-    """Make the archive, unless the one of these very locks is there. Raises OpsError naming what pip said.
+    """Build the archive, unless there is one for exactly these locks. Raises OpsError with pip's message.
 
     In it: the wheels, and `requirements.txt` with each one's name, version and sha256. The locks' hashes are
     checked when the packages are fetched, the archive's own on the machine.
@@ -86,7 +86,7 @@ def _build(name: str, locks: Sequence[str], folder: Path, say: Say, *, torch: bo
 
 
 def build_processor(folder: Path, source: Path = PROCESSOR) -> ProcessorWheel:
-    """The worker's wheel; the same sources give the same bytes. Raises OpsError."""
+    """Build the worker's wheel; the same sources give the same bytes. Raises OpsError."""
     version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
@@ -100,7 +100,7 @@ def _by_hash(lock: str) -> Sequence[str]:
 
 
 def _torch(scratch: str) -> None:
-    """From where tools/bootstrap.py takes it too, for its reasons: never the general index."""
+    """From the same index as tools/bootstrap.py, and for its reasons never from the general one."""
     arguments = ("download", "--no-deps", "--requirement", str(REQUIREMENTS / "torch.txt"), "--dest", scratch)
     try:
         _pip(*arguments, "--index-url", TORCH_CPU_INDEX, "--timeout", "5", "--retries", "0")
@@ -124,7 +124,7 @@ def _requirement(wheel: Path) -> str:
 
 
 def pack(files: Mapping[str, Path], archive: Path) -> None:
-    """A tar of `files` by their names in it; in order and without times: the same files give the same bytes."""
+    """Pack `files`, by their names in it, sorted and without times: the same files give the same bytes."""
     unfinished = archive.with_suffix(".new")
     with tarfile.open(unfinished, "w", format=tarfile.GNU_FORMAT) as tar:
         for name, path in sorted(files.items()):

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection `ops.migrate` hands over."""
+"""Alembic's entry point: run the migrations on the connection from `ops.infrastructure.migrate`."""
 
 from alembic import context
 

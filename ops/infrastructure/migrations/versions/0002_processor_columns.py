@@ -22,12 +22,12 @@ COLUMNS: list[sa.Column[Any]] = [
 def upgrade() -> None:
     inspector = sa.inspect(op.get_bind())
     present = {column["name"] for column in inspector.get_columns("audio_jobs")}
-    # Column by column, each only when missing: DDL is not transactional in MySQL, so a run cut off in the
-    # middle leaves some of them.
+    # Column by column, each only if it is missing: DDL is not transactional in MySQL, so an interrupted run
+    # leaves some of them.
     for column in COLUMNS:
         if column.name not in present:
             op.add_column("audio_jobs", column)
-    # The guard locks a job by its id, so the id must be a key; the backend's table may have been made without.
+    # The guard locks a job by its id, so the id must be a key. The backend's table may not have one.
     keyed = inspector.get_pk_constraint("audio_jobs")["constrained_columns"] == ["id"] or any(
         index["column_names"] == ["id"] for index in inspector.get_indexes("audio_jobs")
     )

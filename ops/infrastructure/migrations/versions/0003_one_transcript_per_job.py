@@ -1,4 +1,4 @@
-"""A unique key on `transcripts.job_id`. Older doubles are moved aside, never thrown away."""
+"""A unique key on `transcripts.job_id`. Older duplicates are moved aside and kept."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Until when the worker that has a job is taken to be at it; each sign of life moves it on. UTC."""
+"""The lease on a job: until when its worker is presumed to be working on it. Heartbeats extend it. UTC."""
 
 import sqlalchemy as sa
 from alembic import op
