@@ -43,7 +43,7 @@ def _draw(speed: Axes, memory: Axes, name: str, groups: Sequence[Sequence[Run]])
     for place, mine in zip(places, groups, strict=True):
         speed.plot([audio / run.wall_seconds for run in mine], [place] * len(mine), "k|", markersize=9)
     speed.set_yticks(places, [label(each) for each in contenders])
-    speed.set_title(f"{name}, {audio:.0f} s: times real time (marks: single runs)", fontsize=9, loc="left")
+    speed.set_title(f"{name}, {audio:.0f} s: times real time (ticks: single runs)", fontsize=9, loc="left")
     memory.barh(places, [max(run.peak_rss_bytes for run in mine) / 1e6 for mine in groups], color=_MEMORY)
     memory.set_yticks([])
     memory.set_title("peak RSS, MB", fontsize=9, loc="left")
