@@ -173,7 +173,7 @@ def test_a_worker_holds_its_next_lesson_while_it_transcribes() -> None:
 
 
 def test_a_boot_past_the_grace_is_restarted_as_decide_says() -> None:
-    """Not a wish of the planner's: what the autoscaler would do to such a machine."""
+    """The planner did not choose that: the autoscaler would do it to such a machine."""
     slow = replace(ONE, boot_seconds=400.0)
     with pytest.raises(OpsError, match="1 lessons still wait two weeks"):
         simulate(uploads((8 * HOUR, 600)), slow)
