@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from local.demo import demo as run_demo
+from local.images import image_tests
 from local.images.current import Baked
-from local.images.image_tests import test_image as run_image_tests
 from local.images.rehearsal import make_image, replace_other_image
 from local.machines import MachineKind
 from local.machines.base import Shell
@@ -45,7 +45,7 @@ def local_cloud() -> LocalCloud:
 
 
 def bake(*, force: bool = False) -> Baked:
-    """Bake the image if need be; the local cloud, when it is up, launches from it from now on."""
+    """Bake the image if its inputs changed. A local cloud that is up launches from it from now on."""
     cloud = local_cloud()
     baked = make_image(OpsSettings(), screen.say, force=force)
     if cloud.is_up():
@@ -55,7 +55,7 @@ def bake(*, force: bool = False) -> Baked:
 
 @app.command()
 def up() -> None:
-    """Start the local cloud: emulator, database, supervisor; with the tables the backend has on AWS."""
+    """Start the local cloud (emulator, database, supervisor) and create the tables."""
     local_cloud().up(screen.say)
     migrate.migrate(Connection(OpsSettings()).database())
 
@@ -100,23 +100,23 @@ def bake_image(force: Annotated[bool, typer.Option(help="bake although nothing c
 @app.command("test-image")
 def check_image() -> None:
     """Boot a fresh copy of the image and test it over SSH; run the roles again, which must change nothing."""
-    run_image_tests(local_cloud(), OpsSettings(), screen.say)
+    image_tests.check(local_cloud(), OpsSettings(), screen.say)
 
 
 @app.command("check-image")
 def bake_and_check_image() -> None:
-    """`image` and `test-image` where this machine can do them; otherwise says why not."""
+    """`image` and `test-image` where this machine can do them. Otherwise say why not."""
     reason = obstacle()
     if reason:
         screen.say(f"skipped: baking, booting and testing the image ({reason})")
         return
     bake()
-    run_image_tests(local_cloud(), OpsSettings(), screen.say)
+    image_tests.check(local_cloud(), OpsSettings(), screen.say)
 
 
 @app.command()
 def rehearse(file: Annotated[Path, typer.Argument(help="audio or video file")]) -> None:
-    """The demo with the real appliance: each boot is a copy of the image."""
+    """The demo with the real appliance: each instance boots a copy of the image."""
     settings = OpsSettings()
     baked = bake()
     cloud = local_cloud()

@@ -102,7 +102,7 @@ def _tell_cost(moments: list[Moment], job: lesson.Job, instance_type: str) -> No
 
 
 def _wait_for_rule(aws: Connection) -> None:
-    """Show that the one-minute rule runs the function too; right after the first deploy it is yet to come."""
+    """Show that the one-minute rule runs the function, too. After a first deploy that takes up to a minute."""
     deadline = time.monotonic() + _RULE_SECONDS
     since = datetime.fromtimestamp(time.time() - 180, UTC)
     with screen.console.status("waiting for the autoscaler's one-minute rule"):

@@ -2,4 +2,4 @@ from ops.errors import OpsError
 
 
 class LocalError(OpsError):
-    """The local cloud cannot do what was asked; the message says why and what to do, in one line."""
+    """The local cloud cannot do what was asked. The message says why and what to do, in one line."""

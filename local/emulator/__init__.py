@@ -1,1 +1,1 @@
-"""ministack with what it lacks, in a venv of its own: it imports nothing but ministack and `local.channel`."""
+"""ministack with what it lacks. It runs in a venv of its own, and imports nothing else that must be installed."""

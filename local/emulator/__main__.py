@@ -1,7 +1,7 @@
-"""Start ministack, completed. Run by path: the project is not installed in the emulator's venv.
+"""Start ministack with what it lacks. Run by path: the project is not installed in the emulator's venv.
 
-`LOCAL_CLOUD_ROOT` is the cloud's folder; `PENDING_SECONDS` and `STOPPING_SECONDS` say how long an instance takes
-to start and to stop.
+`LOCAL_CLOUD_ROOT` is the cloud's folder. An instance takes PENDING_SECONDS to start and STOPPING_SECONDS to
+stop.
 """
 
 from __future__ import annotations

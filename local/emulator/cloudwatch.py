@@ -1,5 +1,7 @@
-"""The part of CloudWatch our alarms and our status need: SQS's and EC2's own metrics, metrics in log lines, and
-alarms that look at their dimensions, their periods and at missing data."""
+"""The part of CloudWatch that our alarms and `make status` need.
+
+The metrics of SQS and EC2, metrics embedded in log lines, and alarms that respect dimensions, periods and missing
+data."""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def complete(folder: Path) -> None:
 
 
 def _measure_functions() -> None:
-    """Every invocation leaves a log, whoever asked for it; ministack counts only those through the API."""
+    """Count every invocation by its log. ministack counts only those that come through the API."""
     log = lambda_svc._emit_lambda_logs
 
     def log_and_measure(
@@ -57,7 +59,7 @@ def _measure_functions() -> None:
 
 
 def _record_embedded(message: str) -> None:
-    """The embedded metric format, without dimensions: the autoscaler uses none."""
+    """Read the embedded metric format. Dimensions are ignored: the autoscaler uses none."""
     if not message.startswith('{"_aws"'):
         return
     with suppress(ValueError, KeyError):
@@ -94,7 +96,7 @@ def _measure_queue(queue: dict[str, Any], now: float) -> None:
 
 
 def _evaluate(alarm: dict[str, Any]) -> None:
-    """Replaces ministack's, which takes a metric's points whatever their dimensions and never misses any."""
+    """Replaces ministack's, which ignores dimensions and never treats data as missing."""
     namespace, name = alarm.get("Namespace"), alarm.get("MetricName")
     if not namespace or not name:
         return

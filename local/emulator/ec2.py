@@ -30,7 +30,7 @@ def _enter(instance: dict[str, Any], state: str, seconds: float = 0.0) -> None:
 
 
 def _settle() -> None:
-    """End the transitions that are due; done before each action, so no timer is needed."""
+    """End the transitions that are due. Called before each action, so that no timer is needed."""
     for instance in ec2._instances.all_values():
         state = instance["State"]["Name"]
         if state in _SETTLES and time.time() >= instance.get("_settles_at", 0.0):
@@ -43,7 +43,7 @@ def _targets(params: Params) -> list[dict[str, Any]]:
 
 
 def _change(action: Action, allowed: str, rest: str, transition: str, seconds: float) -> Action:
-    """Start or stop: allowed in one state, nothing to do in another, refused in all others, as EC2 does."""
+    """Start or stop. As on EC2: allowed in one state, nothing to do in another, refused in all others."""
 
     def changed(params: Params) -> Any:
         instances = _targets(params)
@@ -158,9 +158,9 @@ def _with_reason(render: Callable[[dict[str, Any]], str]) -> Callable[[dict[str,
 
 
 def complete(folder: Path, pending: float, stopping: float) -> None:
-    """Replace what of ministack's EC2 behaves unlike AWS's.
+    """Replace the actions of ministack's EC2 that do not behave as on AWS.
 
-    `folder` holds the supervisor's socket; an instance takes `pending` seconds to start and `stopping` to stop.
+    `folder` holds the supervisor's socket. An instance takes `pending` seconds to start and `stopping` to stop.
     """
     actions: dict[str, Action] = ec2._ACTION_MAP
     ec2._instance_xml = _with_reason(ec2._instance_xml)
@@ -182,7 +182,7 @@ def complete(folder: Path, pending: float, stopping: float) -> None:
 
 
 def _describe_attribute(action: Action) -> Action:
-    """ministack keeps an instance's user data, but says that there is none."""
+    """ministack keeps an instance's user data but answers that there is none."""
 
     def describe(params: Params) -> Any:
         instance = ec2._instances.get(ec2._p(params, "InstanceId"))

@@ -23,7 +23,7 @@ lock = threading.RLock()
 
 
 def launch(group: Group, place: int) -> None:
-    """One instance more; `place` is how many there are, for the record."""
+    """Launch one more instance. `place` is how many there are, for the activity's text."""
     template, instance_type = choice(group)
     before = set(ec2._instances)
     parameters = {f"LaunchTemplate.{key}": [str(value)] for key, value in template.items() if value}
@@ -58,7 +58,7 @@ def launch(group: Group, place: int) -> None:
 
 
 def choice(group: Group) -> tuple[dict[str, str], str]:
-    """Launch template and instance type of the next machine: of the mixed instances policy's first override."""
+    """Launch template and type of the next instance: those of the mixed instances policy's first override."""
     policy = group.get("MixedInstancesPolicy") or {}
     if not policy:
         return group["LaunchTemplate"], ""
@@ -76,7 +76,7 @@ def version(template: dict[str, str]) -> str:
 
 
 def follow(group: Group, member: Member) -> None:
-    """Let one member's lifecycle catch up with its instance's state and with its hook."""
+    """Bring one member's lifecycle state up to date with its instance's state and its hook."""
     instance = ec2._instances.get(member["InstanceId"])
     state = instance["State"]["Name"] if instance else "terminated"
     match member["LifecycleState"]:
@@ -91,7 +91,7 @@ def follow(group: Group, member: Member) -> None:
 
 
 def leave(group: Group, member: Member, why: str, *, hook: bool = True) -> None:
-    """Begin an instance's end: at once, or when its hook is completed or timed out."""
+    """Terminate an instance at once, or when its hook is completed or has timed out."""
     waits = [each["HeartbeatTimeout"] for each in _hooks(group)] if hook else []
     member["_why"] = why
     if waits:

@@ -1,8 +1,8 @@
-"""What our policies name and ministack does not see in a request, so that it can judge them.
+"""What our policies refer to and ministack does not read from a request, so that it can evaluate them.
 
-The condition key `cloudwatch:namespace`, an instance's tags, the instance a CreateTags names, the ARN of a path in
-Parameter Store, the group of an instance that is to leave it. Of several instances in one call only the first is
-judged.
+These are the condition key `cloudwatch:namespace`, an instance's tags, the instance that a CreateTags names, the
+ARN of a path in Parameter Store, and the group that an instance is to leave. Of several instances in one call only
+the first is evaluated.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def complete() -> None:
 
 
 def _namespace(body: bytes, params: dict[str, Any]) -> str:
-    """From the JSON or the query protocol; empty when there is none, which no policy allows."""
+    """From the JSON or the query protocol. Empty when there is none, which no policy allows."""
     return str(_json(body).get("Namespace") or _first(params, "Namespace"))
 
 

@@ -1,7 +1,6 @@
-"""Images made of instances: CreateImage, their date of creation, and snapshots that an image holds on to.
+"""Images made from instances: CreateImage, their creation date, and snapshots that an image keeps from deletion.
 
-No image here is a container, which is all a registered one is to ministack: behind an instance is the supervisor's
-machine, whatever the image.
+To ministack an image is a container. Here the supervisor's machine is behind an instance, whatever the image.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def complete() -> None:
 
 
 def _create_image(params: Params) -> Any:
-    """A snapshot of each disk, and an image of these; at once, while EC2 takes minutes."""
+    """A snapshot of each disk, and an image of these. It is available at once; EC2 takes minutes."""
     instance_id = ec2._p(params, "InstanceId")
     instance = ec2._instances.get(instance_id)
     if instance is None:

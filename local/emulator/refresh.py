@@ -12,14 +12,14 @@ from local.emulator.groups import Group, Member, choice, leave, version
 
 
 def outdated_members(group: Group) -> list[Member]:
-    """Instances of another version of the template than the group's: SkipMatching is always on here."""
+    """Instances launched from another version of the template than the group's. SkipMatching is always on here."""
     template, _ = choice(group)
     wanted = version(template)
     return [member for member in group["Instances"] if member["LaunchTemplate"].get("Version") != wanted]
 
 
 def go_on(group: Group) -> None:
-    """Replace one outdated instance after the other, each when the one before has its successor in service."""
+    """Replace one outdated instance after another, each when the replacement of the one before is in service."""
     refresh = next(iter(group.get("InstanceRefreshes", [])), None)
     if refresh is None or refresh["Status"] != "InProgress":
         return

@@ -1,4 +1,4 @@
-"""Run Command on the machine behind an instance; without one the instance is not managed, as on AWS."""
+"""Run Command on the machine behind an instance. Without a machine the instance is not managed, as on AWS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image of this machine: what `make image` baked last, and the id under which the local cloud offers it."""
+"""The image that `make image` baked last on this machine, and the id under which the local cloud offers it."""
 
 from __future__ import annotations
 

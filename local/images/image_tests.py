@@ -1,4 +1,4 @@
-"""`make test-image`: boot a fresh copy of the image among a local cloud of its own, and look at it over SSH."""
+"""`make test-image`: boot a fresh copy of the image with a local cloud of its own, and check it over SSH."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ Say = Callable[[str], None]
 _POLLING_SECONDS = 60.0
 
 
-def test_image(cloud: LocalCloud, settings: OpsSettings, say: Say) -> None:
-    """Raises OpsError when the image is not as it should be."""
+def check(cloud: LocalCloud, settings: OpsSettings, say: Say) -> None:
+    """Check the current image. Raises OpsError when it is not as it should be."""
     baked = current_baked()
     if baked is None:
         raise LocalError("there is no image to test: run `make image`")
     with tempfile.TemporaryDirectory(prefix="whisper-image-") as scratch:
         folder = Path(scratch)
-        _run_twice(settings, baked, folder / "second", say)
-        with _booted(replace(cloud, root=folder / "cloud"), settings, baked, folder, say) as machine:
+        _check_second_run(settings, baked, folder / "second", say)
+        with _booted_machine(replace(cloud, root=folder / "cloud"), settings, baked, folder, say) as machine:
             assert machine.ssh_key is not None  # noqa: S101 - it was asked for
             environment = {"IMAGE_ROOT": str(baked.root)}
             suite.run_suite(f"ssh://root@127.0.0.1:{machine.ssh_port}", "", environment, key=machine.ssh_key)
@@ -52,10 +52,10 @@ def test_image(cloud: LocalCloud, settings: OpsSettings, say: Say) -> None:
 
 
 @contextmanager
-def _booted(
+def _booted_machine(
     cloud: LocalCloud, settings: OpsSettings, baked: Baked, folder: Path, say: Say
 ) -> Iterator[NspawnMachine]:
-    """A machine with a worker that polls, and does not stop itself while it is looked at."""
+    """A machine whose worker polls, and does not stop itself while it is checked."""
     cloud = replace(cloud, port=free_port(), database_port=free_port())
     mine = settings.model_copy(
         update={"local_port": cloud.port, "local_db_port": cloud.database_port, "local_root": cloud.root}
@@ -71,7 +71,7 @@ def _booted(
         instance_id = launch.launch(aws, say)
         lines: list[str] = []
         started = time.monotonic()
-        os.environ["AWS_ENDPOINT_URL"] = cloud.endpoint  # whom the session below asks for the role's credentials
+        os.environ["AWS_ENDPOINT_URL"] = cloud.endpoint  # where the session below gets the role's credentials
         session = cloud.session()
         profile = aws.instance().get("IamInstanceProfile", {}).get("Arn", "").rsplit("/", 1)[-1]
         instance_folder = folder / "instance"
@@ -110,8 +110,8 @@ def _wait_for_poll(machine: NspawnMachine, lines: list[str]) -> None:
         time.sleep(0.1)
 
 
-def _run_twice(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> None:
-    """Run the roles again on a copy: nothing may change. It shares this host's network: it asks the archive."""
+def _check_second_run(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> None:
+    """Run the roles again on a copy: nothing may change. It shares the host's network, to reach the archive."""
     folder.mkdir()
     root = mount_clone(baked.root, folder)
     port = free_port()
@@ -121,7 +121,7 @@ def _run_twice(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> N
         container.start()
         variables = folder / "roles.json"
         variables.write_text(json.dumps(gather(settings, lambda _text: None).variables()))
-        changed, told = _play(port, key, variables)
+        changed, told = _run_roles(port, key, variables)
     finally:
         container.stop()
         unmount_clone(folder)
@@ -131,8 +131,8 @@ def _run_twice(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> N
     say("a second run of the roles: 0 changes")
 
 
-def _play(port: int, key: Path, variables: Path) -> tuple[int, list[str]]:
-    """How many tasks changed something, and which."""
+def _run_roles(port: int, key: Path, variables: Path) -> tuple[int, list[str]]:
+    """Run the roles; returns how many tasks changed something, and which."""
     inventory = (
         f"machine ansible_host=127.0.0.1 ansible_port={port} ansible_user=root ansible_ssh_private_key_file={key}"
     )

@@ -1,7 +1,7 @@
 """`make image`: `make ami` with this machine in place of AWS.
 
 An emulated EC2 answers Packer, and a Debian 12 booted by systemd-nspawn stands for the instance it asks for.
-Source, build, roles and checks are the ones of `make ami`; what Packer leaves in that root is the image.
+Source, build, roles and checks are those of `make ami`. What Packer leaves in that root is the image.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _KEYPAIR = "rehearsal"
 
 
 def make_image(settings: OpsSettings, say: Say, *, force: bool = False) -> Baked:
-    """Bake the rehearsal image, unless it is there for these very inputs. Raises OpsError."""
+    """Bake the image, unless there is one made from the same inputs. Raises OpsError."""
     reason = obstacle()
     if reason:
         raise LocalError(f"no image can be baked here: {reason}")
@@ -72,7 +72,7 @@ def make_image(settings: OpsSettings, say: Say, *, force: bool = False) -> Baked
 
 
 def replace_other_image(aws: Connection, image_id: str, say: Say) -> None:
-    """An instance of another image is terminated, as after `make ami`; `launch` makes a new one."""
+    """Terminate an instance of another image, as after `make ami`. `launch` makes a new one."""
     instance = aws.find_instance()
     if instance is not None and instance["ImageId"] != image_id:
         aws.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
@@ -112,7 +112,7 @@ def _bake(
 
 
 def _digest(variables: dict[str, object]) -> str:
-    """Of everything an image is made of."""
+    """Of everything the image is made from."""
     digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
     for folder in (packer.TEMPLATES, ANSIBLE):
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
@@ -122,7 +122,7 @@ def _digest(variables: dict[str, object]) -> str:
 
 
 def _base_root(say: Say) -> Path:
-    """Debian 12 as debootstrap makes it, once."""
+    """Debian 12 as debootstrap makes it. Made once and kept."""
     base = WORK / f"debian-{_SUITE}"
     if (base / "complete").exists():
         say("Debian 12 root is in place")
@@ -145,7 +145,7 @@ def _base_root(say: Say) -> Path:
     sources = root / "etc" / "apt" / "sources.list"
     archive = sources.read_text().split()[1]
     sources.write_text(_SOURCES.format(archive=archive, suite=_SUITE))
-    for name in ("hostname", "resolv.conf", "machine-id"):  # this host's, or one for all
+    for name in ("hostname", "resolv.conf", "machine-id"):  # they must not be this host's, nor the same for all
         (root / "etc" / name).unlink(missing_ok=True)
     (root / "etc" / "machine-id").touch()
     (base / "complete").touch()
@@ -154,7 +154,7 @@ def _base_root(say: Say) -> Path:
 
 @contextmanager
 def _source_instance(build: Path) -> Iterator[tuple[int, Path]]:
-    """The machine that is baked: on this host's network, for it fetches packages."""
+    """The machine that is baked. It shares the host's network, because it downloads packages."""
     port = free_port()
     binds, environment, key = ssh_access(build / "ssh", port)
     container = Container(f"whisper-bake-{port}", build / "root", build, None, binds, environment)
@@ -167,7 +167,7 @@ def _source_instance(build: Path) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def _emulated_ec2(build: Path, key: Path) -> Iterator[str]:
-    """moto with Canonical's image on its list and the rehearsal's key pair."""
+    """moto with Canonical's image in its list, and the key pair that Packer uses."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     service = Service("ec2", build / "run", build / "ec2.log")
@@ -204,7 +204,7 @@ def _answers(endpoint: str) -> bool:
 
 
 def _keep(build: Path, image_id: str, inputs: str, seconds: float) -> Baked:
-    """The root under the AMI's id; the one before it goes."""
+    """Move the root to the AMI's id, and delete the image before it."""
     images = WORK / "images"
     images.mkdir(parents=True, exist_ok=True)
     target = images / image_id
@@ -219,7 +219,7 @@ def _keep(build: Path, image_id: str, inputs: str, seconds: float) -> Baked:
 
 
 def _discard(build: Path) -> None:
-    """What a bake that was cut off left, too."""
+    """Delete the build folder, and stop what an interrupted bake left running in it."""
     if build.exists():
         for record in (build / "run").glob("*.json"):
             name = record.stem

@@ -1,4 +1,4 @@
-"""The machines behind the local EC2 instances, one module for each kind of them."""
+"""The machines behind the local EC2 instances, one module for each kind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class MachineKind(StrEnum):
     """`LOCAL_MACHINE`: what an instance is made of."""
 
     PROCESS = "process"
-    """The processor of this checkout as a process; see docs/architecture.md for its limits."""
+    """The processor of this checkout as a process. docs/architecture.md lists its limits."""
     NSPAWN = "nspawn"
     """A booted image."""
 
 
 def backend(kind: MachineKind) -> Boot:
-    """Raises LocalError for a kind that cannot run here."""
+    """What boots machines of that kind. Raises LocalError for a kind that cannot run here."""
     if kind is MachineKind.NSPAWN:
         from local.machines.container import obstacle  # noqa: PLC0415
 

@@ -16,15 +16,15 @@ class Blueprint:
 
     identity: Identity
     credentials: Callable[[], dict[str, str]]
-    """The instance role's, in the metadata service's shape; asked for anew whenever they are wanted."""
+    """The instance role's, in the metadata service's format. Called each time they are wanted."""
     tags: Callable[[], dict[str, str]]
     """The instance's, as EC2 has them now."""
     user_data: Callable[[], str | None]
-    """What the instance was launched with; None for none."""
+    """What the instance was launched with. None: nothing."""
     lifecycle: Callable[[], str | None]
-    """What its Auto Scaling group has in mind for it, as the metadata service says it; None outside of a group."""
+    """The lifecycle state its Auto Scaling group wants, in the metadata service's words. None outside a group."""
     folder: Path
-    """This instance's own, kept while it is stopped: its disk, as far as the backend has one."""
+    """This instance's own, kept while it is stopped, as its disk is."""
     log: Callable[[str], None]
     """Takes the processor's output line by line to CloudWatch Logs."""
     models_dir: Path
@@ -53,13 +53,13 @@ class Machine(Protocol):
     """One booted instance. It boots when it is made (see `Boot`), and is used from several threads."""
 
     def halt(self) -> None:
-        """Shut down in order: SIGTERM to the service, SIGKILL to what does not end. Safe to repeat."""
+        """Shut down cleanly: SIGTERM to the service, SIGKILL to what does not end. Safe to repeat."""
 
     def powered_off(self) -> bool:
-        """Whether it shut itself down from inside; EC2 is then told to stop the instance."""
+        """Whether it shut itself down from inside. EC2 is then told to stop the instance."""
 
     def execute(self, script: str, timeout: float) -> Execution:
-        """Run a shell script on the machine, as SSM does; 124 as exit code after `timeout` seconds."""
+        """Run a shell script on the machine, as SSM does. The exit code after `timeout` seconds is 124."""
 
     def shell(self) -> Shell:
         """What `make session` starts."""

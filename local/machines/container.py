@@ -29,7 +29,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def obstacle() -> str | None:
-    """Why no container can boot here; None when one can."""
+    """Why no container can boot here. None when one can."""
     if sys.platform != "linux":
         return "only Linux has systemd-nspawn"
     if os.geteuid() != 0:
@@ -40,14 +40,14 @@ def obstacle() -> str | None:
 
 @dataclass(frozen=True)
 class Container:
-    """A booted root. `name` becomes its host name; it must be unique on this host."""
+    """A booted root. `name` becomes its host name, and must be unique on this host."""
 
     name: str
     root: Path
     folder: Path
     """Process records, the console's log."""
     network: Path | None = None
-    """A network namespace; None shares the host's."""
+    """A network namespace. None shares the host's."""
     binds: Mapping[Path, str] = field(default_factory=dict)
     """Folders of the host, read-only in the machine."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Container:
             time.sleep(0.2)
 
     def _booted(self) -> bool:
-        """Up, or busy with an update before the worker: SSM reaches an appliance then, too."""
+        """Up, or installing an update before the worker starts. SSM reaches an appliance then, too."""
         told = self.execute(f"systemctl is-system-running; systemctl is-active {_LONG_JOB}", 10).stdout.split()
         return bool(told) and (told[0] in {"running", "degraded"} or told[-1] == "activating")
 
@@ -89,7 +89,7 @@ class Container:
         return self.service.process() is not None
 
     def stop(self, seconds: float = _HALT_SECONDS) -> None:
-        """Shut down in order, insist after `seconds`. Safe to repeat."""
+        """Shut down cleanly, kill after `seconds`. Safe to repeat."""
         with suppress(psutil.NoSuchProcess):
             leader = self._leader()
             if leader is not None:
@@ -104,13 +104,13 @@ class Container:
         _remove_cgroups(self.name)
 
     def cut_power(self) -> None:
-        """Kill the machine without a word; what it wrote to its disk stays."""
+        """Kill the machine without warning. What it wrote to its disk stays."""
         leader = self._leader()
         if leader is not None:
             leader.kill()  # the kernel ends all of its processes with it
 
     def execute(self, script: str, timeout: float) -> Execution:
-        """Run a script inside, as root; 124 as exit code after `timeout` seconds, 255 when it does not run."""
+        """Run a script inside, as root. The exit code is 124 after `timeout` seconds, 255 when it does not run."""
         leader = self._leader()
         if leader is None:
             return Execution(255, "", f"{self.name} does not run")
@@ -131,7 +131,7 @@ class Container:
         return [*self._enter(leader.pid), "/bin/bash", "-l"]
 
     def _leader(self) -> psutil.Process | None:
-        """The machine's first process: nspawn's only child."""
+        """The machine's first process, which is nspawn's only child."""
         process = self.service.process()
         if process is None:
             return None
@@ -150,7 +150,7 @@ class Container:
 
 
 def mount_clone(base: Path, folder: Path) -> Path:
-    """A writable view of `base`; what is written is kept in `folder`. Returns the merged root."""
+    """A writable view of `base`. What is written is kept in `folder`. Returns the merged root."""
     upper, work, merged = (folder / name for name in ("upper", "work", "root"))
     for path in (upper, work, merged):
         path.mkdir(parents=True, exist_ok=True)
@@ -164,14 +164,14 @@ def mount_clone(base: Path, folder: Path) -> Path:
 
 
 def unmount_clone(folder: Path) -> None:
-    """Take the view away; what was written stays. Nothing when there is none."""
+    """Remove the view. What was written stays. Does nothing when there is no view."""
     merged = folder / "root"
     if merged.is_mount():
         subprocess.run(["umount", "--lazy", str(merged)], check=False, capture_output=True)
 
 
 def _make_cgroups(name: str) -> list[Path]:
-    """A cgroup in each hierarchy of this host: two machines in one would end each other's services."""
+    """A cgroup in each hierarchy of this host. Two machines in one cgroup would stop each other's services."""
     made = []
     for hierarchy in _hierarchies():
         folder = hierarchy / name
@@ -185,7 +185,7 @@ def _make_cgroups(name: str) -> list[Path]:
 
 
 def _remove_cgroups(name: str) -> None:
-    """The kernel lets go of a cgroup a moment after its last process."""
+    """The kernel releases a cgroup a moment after its last process."""
     deadline = time.monotonic() + 3
     left = [hierarchy / name for hierarchy in _hierarchies()]
     while left and time.monotonic() < deadline:

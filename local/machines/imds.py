@@ -31,7 +31,7 @@ class Identity:
 
 
 def role_credentials(session: boto3.session.Session, profile: str, session_name: str) -> dict[str, str]:
-    """The credentials of the profile's role, as the metadata service hands them out."""
+    """The credentials of the profile's role, in the metadata service's format."""
     role = session.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"][0]
     answer = session.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName=session_name)
     keys = answer["Credentials"]
@@ -47,9 +47,12 @@ def role_credentials(session: boto3.session.Session, profile: str, session_name:
 
 
 class MetadataServer:
-    """`credentials` gives the role's in IMDS's shape, `tags` and `user_data` the instance's. `spot_notice` is a
-    file that, once it exists, is served as the Spot interruption notice (rehearsals write it). `lifecycle` is what
-    the instance's Auto Scaling group has in mind for it, e.g. `InService`; None: it is in no group."""
+    """Serves one instance until closed.
+
+    `credentials` returns the role's in IMDS's format, `tags` and `user_data` the instance's. `spot_notice` is a
+    file that is served as the Spot interruption notice once it exists. `lifecycle` is the state that its
+    Auto Scaling group wants, such as `InService`, or None outside a group.
+    """
 
     def __init__(
         self,
@@ -140,6 +143,6 @@ class MetadataServer:
                 self.wfile.write(body.encode())
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing: it is asked every few seconds."""
+                """Log nothing: there is a request every few seconds."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""A network of its own for one machine: nothing in it but what is put there, and no way out.
+"""A network namespace for one machine. It reaches only what is put there; there is no route out.
 
 Listening sockets are made inside the namespace and served from outside. So the metadata service answers at its
 true address, and what binds this host's loopback (emulator, database) is found at the machine's own loopback.
@@ -26,7 +26,7 @@ _CHUNK = 1 << 16
 
 
 class Network:
-    """`name` begins with PREFIX, so that what a crash leaves is found (see `leftovers`)."""
+    """`name` begins with PREFIX, so that `leftovers` finds what a crash leaves."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,11 +49,11 @@ class Network:
         return self._inside(make)
 
     def bring_in(self, port: int) -> None:
-        """What this host has on 127.0.0.1:port, the machine has there too."""
+        """Give the machine what this host has on 127.0.0.1:port, at the same address."""
         self._relays.append(Relay(self.listen("127.0.0.1", port), lambda: _connect(port)))
 
     def let_in(self, port: int) -> int:
-        """The machine's 127.0.0.1:port, on a free port of this host's loopback; returns that port."""
+        """Give this host the machine's 127.0.0.1:port, on a free port of its own loopback. Returns that port."""
         listener = socket.create_server(("127.0.0.1", 0))
         self._relays.append(Relay(listener, lambda: self._inside(lambda: _connect(port))))
         return int(listener.getsockname()[1])
@@ -64,7 +64,7 @@ class Network:
         delete(self.name)
 
     def _inside(self, action: Callable[[], socket.socket]) -> socket.socket:
-        """Run `action` on a thread that is in the namespace; sockets stay where they were made."""
+        """Run `action` on a thread inside the namespace. Sockets stay in the namespace they were made in."""
         made: list[socket.socket] = []
         failed: list[OSError] = []
 
@@ -105,7 +105,7 @@ def delete(name: str) -> None:
 
 
 class Relay:
-    """Copies bytes between whoever connects to `listener` and what `connect` opens."""
+    """Copies bytes between each client of `listener` and what `connect` opens."""
 
     def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
         self._listener = listener

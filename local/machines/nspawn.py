@@ -1,4 +1,4 @@
-"""A machine that is the image: a copy-on-write clone of it, booted by systemd-nspawn on a network of its own.
+"""A machine made from the image: a copy-on-write clone, booted by systemd-nspawn on a network of its own.
 
 It has no way out: the metadata service answers at its true address, emulator and database at the loopback ports
 they have on this host. Where the image has no CloudWatch agent (Debian), the unit's journal is shipped from here.
@@ -26,7 +26,7 @@ from local.machines.ssh import ssh_access
 
 UNIT = "whisper-processor"
 _LOGGED = ("", "-failed", "-check", "-update", "-update-now")
-"""What is shipped on AWS too (aws_log_parts of the aws role)."""
+"""The units whose logs are shipped on AWS, too (aws_log_parts of the aws role)."""
 _ENVIRONMENT = "etc/whisper-processor/environment"
 _DATABASE_CA = "etc/whisper-processor/database-ca.pem"
 _JOURNAL_SECONDS = 30.0
@@ -36,7 +36,7 @@ _SSH_PORT = 22
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the machine finds at its loopback, as it is at this host's."""
+    """What the machine reaches on its loopback, as this host does on its own."""
 
     endpoint: str
     database_port: int
@@ -44,7 +44,7 @@ class Surroundings:
 
     @classmethod
     def from_environment(cls) -> Surroundings:
-        """As the supervisor is told."""
+        """From the supervisor's environment variables."""
         return cls(
             os.environ["AWS_ENDPOINT_URL"], int(os.environ["LOCAL_DB_PORT"]), Path(os.environ["DATABASE_CA"])
         )
@@ -100,7 +100,7 @@ class NspawnMachine:
         with self._halting:
             self._container.stop()
             if not self._ended.is_set():
-                time.sleep(_LAST_LINES_SECONDS)  # what was said while it shut down
+                time.sleep(_LAST_LINES_SECONDS)  # what it logs while it shuts down
                 self._ended.set()
                 if self._journal is not None:
                     self._journal.terminate()
@@ -119,7 +119,7 @@ class NspawnMachine:
         return Shell(self._container.shell(), "/")
 
     def _follow_journal(self) -> None:
-        """What the CloudWatch agent is on the appliance, read from the clone's disk, to the very end."""
+        """Ship the journal, as the CloudWatch agent does, from the clone's disk until the machine has ended."""
         root, deadline = self._folder / "root", time.monotonic() + _JOURNAL_SECONDS
         folder = root / "nowhere"
         while not (folder / "system.journal").exists():
@@ -142,12 +142,12 @@ class NspawnMachine:
 
 
 def machine_name(blueprint: Blueprint) -> str:
-    """A host name, and short enough for whatever is named after it."""
+    """A host name, short enough for everything that is named after it."""
     return f"{namespaces.PREFIX}{blueprint.identity.instance_id[2:14]}"
 
 
 def sweep(folder: Path, name: str) -> None:
-    """Take away what a supervisor that crashed left of this machine. Its disk stays."""
+    """Remove what a crashed supervisor left of this machine. Its disk stays."""
     if folder.is_dir():
         Container(name, folder / "root", folder).stop(10)
         unmount_clone(folder)
@@ -156,7 +156,7 @@ def sweep(folder: Path, name: str) -> None:
 
 
 def sweep_all(instances: Path) -> None:
-    """The same for all machines under a local cloud's folder; nothing where there are none."""
+    """The same for every machine in a local cloud's folder, if there are any."""
     if obstacle() or not instances.is_dir():
         return
     for folder in instances.iterdir():
@@ -180,7 +180,7 @@ def _image_root(image_id: str) -> Path:
 
 
 def _write_environment(root: Path, blueprint: Blueprint, around: Surroundings) -> None:
-    """What differs from AWS, where the worker's defaults are right: the endpoint, and who signed the database."""
+    """The settings that differ from AWS: the endpoint, and the database's certificate authority."""
     target = root / _ENVIRONMENT
     shutil.copyfile(around.database_ca, root / _DATABASE_CA)
     (root / _DATABASE_CA).chmod(0o644)

@@ -1,6 +1,6 @@
 """A machine that is a process: the checkout's processor, run by the invoking user in the instance's folder.
 
-It boots in no time and needs no root, and it is no machine: docs/architecture.md says what that leaves out.
+It boots at once and needs no root. It is not a machine: docs/architecture.md says what that leaves out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ProcessMachine:
         self._metadata.close()
 
     def powered_off(self) -> bool:
-        """Nothing that runs on it can switch the host off."""
+        """Never: nothing that runs on it can switch the host off."""
         return False
 
     def execute(self, script: str, timeout: float) -> Execution:
@@ -78,9 +78,9 @@ class ProcessMachine:
 
 
 def _install(blueprint: Blueprint, metadata_endpoint: str) -> dict[str, str]:
-    """The appliance's files, as far as this machine has any; returns the environment of all that runs on it.
+    """Install the appliance's files as far as there are any. Returns the environment of all that runs on it.
 
-    Only what a booted appliance would know is passed on; credentials come from the metadata service.
+    Only what a booted appliance would know is passed on. Credentials come from the metadata service.
     """
     folder = blueprint.folder
     binaries = folder / "bin"
@@ -98,7 +98,7 @@ def _install(blueprint: Blueprint, metadata_endpoint: str) -> dict[str, str]:
     current.unlink(missing_ok=True)
     current.symlink_to(sys.prefix)
     baked = folder.parent.parent / "images" / blueprint.identity.image_id
-    if baked.is_dir():  # all an image can be here: files that take the place of the checkout's
+    if baked.is_dir():  # an image here is a set of files that replace the checkout's
         shutil.copytree(baked, folder, dirs_exist_ok=True)
     search = [str(binaries), str(Path(sys.executable).parent), os.environ["PATH"]]
     return {

@@ -18,10 +18,10 @@ ExecStart=/usr/sbin/sshd -D -e -f /dev/null -p {port} -h /run/rehearsal/host_key
 
 
 def ssh_access(folder: Path, port: int, *, worker: bool = True) -> tuple[dict[Path, str], dict[str, str], Path]:
-    """What lets SSH into a booted root without a trace in it: binds, environment, and the key to come with.
+    """What lets SSH into a booted root without leaving a trace in it: binds, environment, and the client's key.
 
-    The appliance itself runs no SSH; this server's unit, keys and settings lie in /run and go with it. Without a
-    cloud around, `worker` is to be False: it would crash, and stop the machine as it should.
+    The appliance itself runs no SSH server. This server's unit, keys and settings are in /run, and go with it.
+    Pass `worker=False` when there is no cloud around: the worker would crash, and stop the machine as it should.
     """
     shutil.rmtree(folder, ignore_errors=True)
     units = folder / "units"

@@ -1,4 +1,4 @@
-"""`systemctl` on a process machine: speaks to the one unit there is and says so when asked for more."""
+"""`systemctl` on a process machine. It knows one unit, and refuses anything else."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _RESTARTS = 5
 
 
 class UnitState(StrEnum):
-    """The words of `systemctl is-active`."""
+    """As `systemctl is-active` prints them."""
 
     ACTIVE = "active"
     DEACTIVATING = "deactivating"
@@ -46,7 +46,7 @@ class Unit:
         return UnitState.FAILED if self._failed else UnitState.INACTIVE
 
     def start(self) -> None:
-        """Nothing when it runs already."""
+        """Does nothing when it runs already."""
         with self._changing:
             if self.state is UnitState.ACTIVE:
                 return
@@ -57,7 +57,7 @@ class Unit:
             self._thread.start()
 
     def stop(self, seconds: float = _STOP_SECONDS) -> None:
-        """SIGTERM, and SIGKILL for what does not end in time."""
+        """Send SIGTERM, and SIGKILL to what does not end in time."""
         with self._changing:
             self._stopping.set()
             deadline = time.monotonic() + seconds
@@ -69,7 +69,7 @@ class Unit:
             self._since = time.time()
 
     def control(self, verb: str) -> tuple[int, str]:
-        """Do what `systemctl VERB whisper-processor` does; returns its exit code and what it says."""
+        """Do what `systemctl VERB whisper-processor` does. Returns its exit code and output."""
         match verb:
             case "start":
                 self.start()

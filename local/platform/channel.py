@@ -1,7 +1,7 @@
-"""How the emulator, and commands on a machine, reach the supervisor: a Unix socket in the cloud's folder.
+"""A Unix socket in the cloud's folder, through which the emulator and a machine's commands reach the supervisor.
 
-One JSON object in a line each way. The socket is the invoking user's alone (0600). The standard library only:
-the emulator, which has an environment of its own, imports this.
+Requests and answers are one line of JSON each. Only the invoking user may use the socket (0600). This module
+imports the standard library only, because the emulator, which has an environment of its own, imports it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Answer = Callable[[Message], Message]
 
 
 class ChannelError(Exception):
-    """The supervisor does not answer, or refused; the message says which."""
+    """The supervisor does not answer, or refused. The message says which."""
 
 
 def ask(folder: Path, message: Message, timeout: float) -> Message:
@@ -79,7 +79,7 @@ def _handler(answer: Answer) -> type[socketserver.StreamRequestHandler]:
                 reply = answer(json.loads(self.rfile.readline()))
             except (KeyError, ValueError, ChannelError) as error:
                 reply = {"error": str(error) or type(error).__name__}
-            with suppress(BrokenPipeError):  # who asked did not wait
+            with suppress(BrokenPipeError):  # the client did not wait
                 self.wfile.write(json.dumps(reply).encode() + b"\n")
 
     return Handler
@@ -87,7 +87,7 @@ def _handler(answer: Answer) -> type[socketserver.StreamRequestHandler]:
 
 @contextmanager
 def _reachable(folder: Path) -> Iterator[str]:
-    """The socket's path through an open directory: a socket's address has room for 107 bytes only."""
+    """The socket's path through an open directory. A socket's address may have 107 bytes only."""
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"

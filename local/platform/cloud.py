@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-"""The emulator takes any; naming them keeps a real profile on this machine out of it."""
+"""The emulator accepts any. Naming them keeps it from using a real profile of this machine."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LocalCloud:
     port: int = 4566
     database_port: int = 33066
     strict: bool = False
-    """TLS, and every call judged by the caller's policies."""
+    """TLS, and every call is checked against the caller's policies."""
 
     @property
     def endpoint(self) -> str:
@@ -56,7 +56,7 @@ class LocalCloud:
 
     @property
     def certificate(self) -> Path | None:
-        """What signs the emulator's TLS; the emulator makes it at its first start. None without TLS."""
+        """The emulator's TLS certificate, which it makes at its first start. None without TLS."""
         return self._temporary / "ministack-tls" / "server.crt" if self.strict else None
 
     @property
@@ -79,7 +79,7 @@ class LocalCloud:
         return self.emulator.process() is not None and self._healthy()
 
     def up(self, say: Say) -> None:
-        """Start what is not running; state of an earlier `up` is kept. Raises LocalError."""
+        """Start what is not running. State of an earlier `up` is kept. Raises LocalError."""
         machines.backend(self.machine)
         for service, port, setting in (
             (self.database.service, self.database_port, "LOCAL_DB_PORT"),
@@ -108,7 +108,7 @@ class LocalCloud:
             self._start_supervisor()
 
     def down(self, say: Say) -> None:
-        """Stop all, the machines first; data stays for the next `up`."""
+        """Stop everything, the machines first. Data stays for the next `up`."""
         for service, timeout in (
             (self.supervisor, 180.0),
             (self.emulator, 30.0),
@@ -145,7 +145,7 @@ class LocalCloud:
 
     def _start_emulator(self) -> None:
         settings = {
-            "BIND_HOST": "127.0.0.1",  # it would bind every address, and its Lambdas run as you
+            "BIND_HOST": "127.0.0.1",  # by default it binds every address, and its Lambdas run as you
             "GATEWAY_PORT": str(self.port),
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
@@ -193,7 +193,7 @@ class LocalCloud:
             return False
 
     def _store_secret(self) -> None:
-        """On AWS the backend's secret is there before us; here it must be made."""
+        """Make the secret, which on AWS the backend has made already."""
         client: SecretsManagerClient = self._client("secretsmanager")
         text = json.dumps(self.database.credentials())
         try:
@@ -202,12 +202,12 @@ class LocalCloud:
             client.put_secret_value(SecretId=DATABASE_SECRET, SecretString=text)
 
     def offer_image(self) -> None:
-        """On AWS `make ami` records the image to launch; here it is the one of this machine."""
+        """Record this machine's image as the one to launch, as `make ami` does on AWS."""
         client: SSMClient = self._client("ssm")
         client.put_parameter(Name=IMAGE_PARAMETER, Value=offered_image_id(), Type="String", Overwrite=True)
 
     def _write_session_program(self) -> None:
-        """What SSM's Session Manager is on AWS: a program that opens a shell on the instance it is given."""
+        """Stands in for SSM's Session Manager: a program that opens a shell on the instance it is given."""
         program = self.root / "session"
         command = shlex.join([sys.executable, "-m", "local", "session"])
         program.write_text(f'#!/bin/sh\ncd {shlex.quote(str(_CHECKOUT))} && exec {command} "$@"\n')

@@ -1,4 +1,4 @@
-"""What the CloudWatch agent is on the appliance."""
+"""Ships the processor's log, as the CloudWatch agent does on the appliance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A private MariaDB that stands in for Aurora MySQL: own data, socket and port, run as the invoking user."""
+"""A private MariaDB in place of Aurora MySQL, with its own data, socket and port, run as the invoking user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MariaDB:
 
     @property
     def ca(self) -> Path:
-        """What a client must be given to trust this server, as RDS's bundle is on AWS."""
+        """The certificate authority that a client must trust, in place of RDS's bundle."""
         return self.root / "certificates" / "ca.pem"
 
     @property
@@ -56,7 +56,7 @@ class MariaDB:
         return self.root / "database.json"
 
     def credentials(self) -> dict[str, str | int]:
-        """What RDS would keep in the secret; the password is made once, here, and lives in a 0600 file."""
+        """What RDS would keep in the secret. The password is made once and kept in a 0600 file."""
         if not self._credentials.exists():
             self.root.mkdir(parents=True, exist_ok=True)
             self._credentials.touch(mode=0o600)
@@ -134,7 +134,7 @@ class MariaDB:
         self.service.start(argv, self._environment())
 
     def _environment(self) -> dict[str, str]:
-        """A starting server removes tables it takes for left over: in a shared folder, those of another."""
+        """A TMPDIR of its own: a starting server deletes the temporary tables it finds, even another server's."""
         scratch = self.root / "mariadb-tmp"
         scratch.mkdir(mode=0o700, exist_ok=True)
         return {**os.environ, "TMPDIR": str(scratch)}

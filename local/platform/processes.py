@@ -1,4 +1,4 @@
-"""Background processes that outlive the command that starts them, known by pid and start time."""
+"""Background processes that outlive the command that starts them, identified by pid and start time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def spawn(
     env: Mapping[str, str] | None = None,
     stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
-    """Start a child whose output is read as text: without input, in a session that can be ended as a whole."""
+    """Start a child without input, whose output is read as text, in a session that can be killed as a whole."""
     return subprocess.Popen(
         argv,
         cwd=cwd,
@@ -60,7 +60,7 @@ class Service:
         self._record.write_text(json.dumps({"pid": process.pid, "started": started}))
 
     def process(self) -> psutil.Process | None:
-        """The process this service started, None when it has ended: a pid used anew is not mistaken for it."""
+        """The process this service started. None when it has ended, even if its pid is in use again."""
         try:
             record = json.loads(self._record.read_text())
             process = psutil.Process(record["pid"])
@@ -70,7 +70,7 @@ class Service:
         return process if same else None
 
     def stop(self, timeout: float) -> bool:
-        """Ask it to end, insist after `timeout` seconds; False when it was not running."""
+        """Terminate it, kill it after `timeout` seconds. False when it was not running."""
         process = self.process()
         if process is not None:
             try:

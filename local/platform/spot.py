@@ -1,4 +1,4 @@
-"""Spot taking an instance of the local cloud back: the notice, and two minutes later the end."""
+"""A Spot interruption in the local cloud: the notice, and two minutes later the termination."""
 
 from __future__ import annotations
 

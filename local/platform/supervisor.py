@@ -1,6 +1,6 @@
 """Keeps a machine behind each local EC2 instance that is `running`, and runs commands on it for SSM.
 
-Run as `python -m local.platform.supervisor`; the environment says where the cloud is and where to keep logs.
+Run as `python -m local.platform.supervisor`. The environment says where the cloud is and where to keep logs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Supervisor:
         self._models_dir = models_dir
         self._machines: dict[str, Machine] = {}
         self._reboots: set[str] = set()
-        # Boots and halts of several machines at once: one that drains for half a minute holds no other up.
+        # Several machines boot and halt at once: one that drains for half a minute does not delay the others.
         self._hands = ThreadPoolExecutor(max_workers=_HANDS, thread_name_prefix="machine")
         self._changing: dict[str, Future[None]] = {}
 
@@ -66,7 +66,7 @@ class Supervisor:
         self._hands.shutdown()
 
     def answer(self, request: Message) -> Message:
-        """What the emulator and `make session` ask, on threads of their own."""
+        """Answer the emulator and `make session`, each on a thread of its own."""
         instance_id = request["instance"]
         machine = self._machines.get(instance_id)
         match request["do"]:
@@ -110,7 +110,7 @@ class Supervisor:
         self._changing[instance_id] = self._hands.submit(action, *arguments)
 
     def _settle(self, ended: Iterable[Future[None]]) -> None:
-        """Forget the changes that ended. Raises what one of them met; the others are settled at the next look."""
+        """Forget the changes that ended. Raises the error of one of them; the others follow at the next poll."""
         for instance_id, change in list(self._changing.items()):
             if change in ended:
                 del self._changing[instance_id]
@@ -125,7 +125,7 @@ class Supervisor:
         del self._machines[instance_id]
 
     def _power_off(self, instance: InstanceTypeDef) -> None:
-        """InstanceInitiatedShutdownBehavior: a fleet's machines end, one alone is stopped."""
+        """InstanceInitiatedShutdownBehavior: an instance of a group is terminated, the single one is stopped."""
         self._halt(instance["InstanceId"])
         end = self._ec2.terminate_instances if in_group(instance) else self._ec2.stop_instances
         end(InstanceIds=[instance["InstanceId"]])
@@ -148,7 +148,7 @@ class Supervisor:
         )
 
     def _lifecycle(self, instance_id: str) -> str:
-        """The state its group wants it in, as the metadata service words it."""
+        """The state its group wants it in, in the metadata service's words."""
         found = self._groups.describe_auto_scaling_instances(InstanceIds=[instance_id])["AutoScalingInstances"]
         stays = any(not member["LifecycleState"].startswith("Terminat") for member in found)
         return "InService" if stays else "Terminated"
