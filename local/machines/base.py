@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from local.machines.imds import Identity
+from local.machines.imds import Identity, MetadataServer
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class Blueprint:
     log: Callable[[str], None]
     """Takes the processor's output line by line to CloudWatch Logs."""
     models_dir: Path
+
+    def serve_metadata(self, spot_notice: Path, listener: socket.socket | None = None) -> MetadataServer:
+        """The instance's metadata service (see MetadataServer)."""
+        return MetadataServer(
+            self.identity, self.credentials, spot_notice, self.tags, self.user_data, self.lifecycle, listener
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from local.images.current import current_baked
 from local.machines import namespaces
 from local.machines.base import Blueprint, Execution, Shell
 from local.machines.container import Container, mount_clone, obstacle, unmount_clone
-from local.machines.imds import MetadataServer
 from local.machines.namespaces import METADATA_ADDRESS, Network
 from local.machines.ssh import ssh_access
 
@@ -72,16 +71,7 @@ class NspawnMachine:
         self._container = Container(name, root, self._folder, self._network.path, binds, environment)
         notice = self._folder / "spot-notice"
         notice.unlink(missing_ok=True)
-        listener = self._network.listen(METADATA_ADDRESS, 80)
-        self._metadata = MetadataServer(
-            blueprint.identity,
-            blueprint.credentials,
-            notice,
-            blueprint.tags,
-            blueprint.user_data,
-            blueprint.lifecycle,
-            listener,
-        )
+        self._metadata = blueprint.serve_metadata(notice, self._network.listen(METADATA_ADDRESS, 80))
         for port in (urlsplit(around.endpoint).port or 80, around.database_port):
             self._network.bring_in(port)
         self.ssh_port = self._network.let_in(_SSH_PORT) if ssh else None

@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from local.machines.base import Blueprint, Execution, Shell
-from local.machines.imds import MetadataServer
 from local.machines.unit import Unit
 from local.platform.channel import ChannelServer, Message
 from local.platform.processes import spawn
@@ -31,14 +30,7 @@ class ProcessMachine:
         self._folder = blueprint.folder
         notice = self._folder / "spot-notice"
         notice.unlink(missing_ok=True)
-        self._metadata = MetadataServer(
-            blueprint.identity,
-            blueprint.credentials,
-            notice,
-            blueprint.tags,
-            blueprint.user_data,
-            blueprint.lifecycle,
-        )
+        self._metadata = blueprint.serve_metadata(notice)
         self._environment = _install(blueprint, self._metadata.endpoint)
         self._unit = Unit([sys.executable, "processor.py"], self._environment, self._folder, blueprint.log)
         self._commands: set[subprocess.Popen[str]] = set()
