@@ -104,8 +104,9 @@ def test_the_heartbeat_stops_while_the_loop_hangs() -> None:
     pulse = Pulse(clock=lambda: now[0])
     now[0] = 1000.0
     tags, drain = Tags(), Drain()
-    thread = start_heartbeat(busy, Machine(cast("object", tags), "i-1"), pulse, drain, 60)  # type: ignore[arg-type]
-    assert not tags.told.wait(1.5)
+    machine = Machine(cast("object", tags), "i-1")  # type: ignore[arg-type]
+    thread = start_heartbeat(busy, machine, pulse, drain, 60, look_every=0.02)
+    assert not tags.told.wait(0.5)
     pulse.beat()
     assert tags.told.wait(10), "it comes back with the loop"
     drain.request(0)

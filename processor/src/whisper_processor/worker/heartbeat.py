@@ -16,6 +16,7 @@ from whisper_processor.worker.pulse import Pulse
 
 # A loop that was silent for longer than systemd's watchdog allows is about to be killed. It must not look alive.
 _HUNG_SECONDS = 120.0
+_LOOK_SECONDS = 1.0
 log = structlog.get_logger()
 
 
@@ -28,7 +29,13 @@ class Now:
 
 
 def start_heartbeat(
-    now: Callable[[], Now], machine: Machine, pulse: Pulse, drain: Drain, interval: float
+    now: Callable[[], Now],
+    machine: Machine,
+    pulse: Pulse,
+    drain: Drain,
+    interval: float,
+    *,
+    look_every: float = _LOOK_SECONDS,
 ) -> threading.Thread:
     """Tag the instance at once, then every `interval` seconds and whenever the worker takes or ends a job.
 
@@ -47,7 +54,7 @@ def start_heartbeat(
                     machine.heartbeat(current.job_id, current.percent)
                 except (BotoCoreError, ClientError) as error:
                     log.warning("heartbeat_failed", error=str(error))
-            if drain.wait(1):
+            if drain.wait(look_every):
                 return
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
