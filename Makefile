@@ -276,11 +276,5 @@ format: setup-tests ## Let ruff fix and format, and write .env.example from the 
 	@$(VENV)/ruff format .
 	@$(VENV)/python -m ops.env_example
 
-lock: setup ## Compile requirements/*.in to the locks
-	@cd requirements && for name in processor project emulator chaos awscli image updater bench; do \
-	  ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
-	    --no-emit-find-links --no-emit-options -o $$name.lock $$name.in; done
-	@cd requirements && ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
-	  --no-emit-find-links --no-emit-options -c project.lock -o torch-needs.lock torch-needs.in
-	@cd requirements && ../$(VENV)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
-	  --no-emit-find-links --no-emit-options -c project.lock -o planner.lock planner.in
+lock: ## Compile requirements/*.in to the locks
+	@$(PYTHON) -m tools.lock

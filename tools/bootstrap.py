@@ -2,26 +2,42 @@
 
 `python3.11 tools/bootstrap.py` sets up the demo; `--tests` adds what the tests need (torch, the linters),
 `--image` what bakes and boots the appliance's image, `--planner` what `make plan` needs.
-What is already in place is left alone, so it runs in an instant the second time.
+What is already in place is left alone, so it runs in an instant the second time. Installations run in parallel.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 VENV = REPOSITORY / ".venv"
 LOCAL = REPOSITORY / ".local"
+PROCESSOR = REPOSITORY / "processor"
+UV_VARIABLES = {  # pip's options, and the variables that mean the same to uv
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_OFFLINE",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+}
+UNFINISHED = ".unfinished"  # a file in an environment while packages are installed into it
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -31,12 +47,12 @@ class BootstrapError(Exception):
 
 @dataclass(frozen=True)
 class SystemPackage:
-    names: tuple[str, ...]
-    """Package names in order of preference; distributions differ."""
+    names: tuple[str, ...]  # in order of preference, because distributions differ
     program: str
     why: str
 
 
+VENV_PACKAGE = SystemPackage(("python3.11-venv",), "ensurepip", "makes the project's own Python environments")
 # The server alone (-core), not mariadb-server: that would also start a database service on this machine.
 DEMO_PACKAGES = (
     SystemPackage(
@@ -64,46 +80,88 @@ TEST_PACKAGES = (
 )
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Uv:
+    """The installer. It reads no pip.conf, so it is given pip's package sources as environment variables."""
+
+    program: Path
+    sources: Mapping[str, str]
+
+    def run(self, what: str, *arguments: str | Path, **variables: str) -> None:
+        _run(what, [str(self.program), *map(str, arguments)], {**self.sources, **os.environ, **variables})
+
+    def install(self, what: str, folder: Path, *arguments: str | Path, **variables: str) -> None:
+        # Compiled now, as pip does: with PYTHONDONTWRITEBYTECODE set, every process would compile what it imports.
+        command = ("pip", "install", "--compile-bytecode", "--python", folder / "bin" / "python")
+        self.run(f"{what} ({folder.relative_to(REPOSITORY)})", *command, *arguments, **variables)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Packages that are installed into an environment together, and the files that pin them."""
+
+    name: str
+    pins: Sequence[Path]
+    install: Callable[[Uv, Path], None]
+
+    def up_to_date(self, folder: Path) -> bool:
+        marker = folder / f".{self.name}.sha256"
+        return marker.exists() and marker.read_text() == self._digest()
+
+    def remember(self, folder: Path) -> None:
+        (folder / f".{self.name}.sha256").write_text(self._digest())
+
+    def _digest(self) -> str:
+        return hashlib.sha256(b"".join(pin.read_bytes() for pin in self.pins)).hexdigest()
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", action="store_true", help="also install what the tests need")
     parser.add_argument("--image", action="store_true", help="also install what bakes and boots the image")
     parser.add_argument("--planner", action="store_true", help="also install what the planner needs")
     options = parser.parse_args()
-    tests, image = options.tests, options.image
     try:
-        chosen = [*DEMO_PACKAGES, *(TEST_PACKAGES if tests else ()), *(IMAGE_PACKAGES if image else ())]
-        install_system_packages(chosen)
-        install_project()
-        install_apart("emulator", "the AWS emulator")
-        if tests or image:  # baking converts the reference engine's model where its host is out of reach
-            install_reference_engine()
-        if tests or options.planner:
-            install_planner()
-        if tests:
-            install_apart("awscli", "the AWS CLI")
-            install_apart("chaos", "the fault proxy of tests/scenarios/chaos")
-        if image:
-            install_apart("image", "Ansible, its linter, and the EC2 the rehearsal's Packer speaks to")
+        if importlib.util.find_spec("ensurepip") is None:
+            install_system_packages([VENV_PACKAGE])
+        set_up(tests=options.tests, image=options.image, planner=options.planner)
     except BootstrapError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - there is no console library yet
-        return 1
-    return 0
+        sys.exit(f"error: {error}")
 
 
-def install_system_packages(packages: list[SystemPackage]) -> None:
-    missing = [package for package in packages if not _program(package.program)]
-    wanted: list[str] = []
-    if importlib.util.find_spec("ensurepip") is None:
-        wanted.append("python3.11-venv")
-        _say("python3.11-venv: makes the project's own Python environments")
-    if not missing and not wanted:
+def set_up(*, tests: bool, image: bool, planner: bool) -> None:
+    packages = [*DEMO_PACKAGES, *(TEST_PACKAGES if tests else ()), *(IMAGE_PACKAGES if image else ())]
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    missing = [package for package in packages if not shutil.which(package.program, path=path)]
+    project = [Part("project", [REQUIREMENTS / "project.lock", PROCESSOR / "pyproject.toml"], _install_project)]
+    if tests or image:  # baking converts the reference engine's model where its host is out of reach
+        pins = [REQUIREMENTS / "torch.txt", REQUIREMENTS / "openai-whisper.lock"]
+        project.append(Part("openai-whisper", pins, _install_reference_engine))
+    if tests or planner:  # into .venv, because the planner calls the project's own code
+        project.append(_locked("planner", "simulation and plots"))
+    apart = {"emulator": "the AWS emulator"}
+    if tests:
+        apart |= {"awscli": "the AWS CLI", "chaos": "the fault proxy of tests/scenarios/chaos"}
+    if image:
+        apart |= {"image": "Ansible, its linter, and the EC2 the rehearsal's Packer speaks to"}
+    environments = partial(install_environments, {VENV: project, **_apart(apart)})
+    _in_parallel([partial(install_system_packages, missing), environments])
+
+
+def install_apart(name: str, what: str) -> None:
+    """.local/NAME-venv from requirements/NAME.lock: a tool that cannot share the project's botocore."""
+    install_environments(_apart({name: what}))
+
+
+def install_system_packages(missing: Sequence[SystemPackage]) -> None:
+    if not missing:
         return
     if not shutil.which("apt-get"):
-        names = ", ".join(package.program for package in missing) or "python3.11-venv"
+        names = ", ".join(package.program for package in missing)
         raise BootstrapError(f"this machine has no apt-get: install by hand what provides {names}")
     if any(not _known_to_apt(package.names) for package in missing):
         _run("apt-get update", _as_root("apt-get", "update", "-q"))
+    wanted: list[str] = []
     for package in missing:
         name = _known_to_apt(package.names)
         if name is None:
@@ -118,61 +176,87 @@ def install_system_packages(packages: list[SystemPackage]) -> None:
         _run(f"apt-get install {' '.join(wanted)}", _as_root(*install))
 
 
-def install_project() -> None:
-    """.venv: the processor, the operator's commands, the test tools; every package by hash."""
-    sources = [REQUIREMENTS / "project.lock", REPOSITORY / "processor" / "pyproject.toml"]
-    if _up_to_date(VENV, "project", sources):
-        return
-    pip = _make_venv(VENV)
-    lock = str(REQUIREMENTS / "project.lock")
-    _run("Python packages of the project (.venv)", [*pip, "install", "--require-hashes", "-r", lock])
-    editable = ["install", "--no-deps", "--no-build-isolation", "-e", str(REPOSITORY / "processor")]
-    _run("the processor itself", [*pip, *editable])
-    _remember(VENV, "project", sources)
+def install_environments(environments: Mapping[Path, Sequence[Part]]) -> None:
+    stale = {folder: parts for folder, parts in environments.items() if _stale(folder, parts)}
+    if stale:
+        uv = prepare_uv()
+        _in_parallel([partial(_install_environment, uv, *environment) for environment in stale.items()])
 
 
-def install_apart(name: str, what: str) -> None:
-    """.local/NAME-venv from requirements/NAME.lock: a tool that cannot share the project's botocore."""
-    folder = LOCAL / f"{name}-venv"
-    sources = [REQUIREMENTS / f"{name}.lock"]
-    if _up_to_date(folder, name, sources):
-        return
-    pip = _make_venv(folder)
-    _run(f"{what} (.local/{folder.name})", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
-    _remember(folder, name, sources)
+def _stale(folder: Path, parts: Sequence[Part]) -> bool:
+    return (folder / UNFINISHED).exists() or not all(part.up_to_date(folder) for part in parts)
 
 
-def install_planner() -> None:
-    """Into .venv as well: the planner calls the project's own code. Its lock is compiled to fit project.lock."""
-    sources = [REQUIREMENTS / "planner.lock"]
-    if _up_to_date(VENV, "planner", sources):
-        return
-    pip = _make_venv(VENV)
-    _run("simulation and plots (.venv)", [*pip, "install", "--require-hashes", "-r", str(sources[0])])
-    _remember(VENV, "planner", sources)
+def _install_environment(uv: Uv, folder: Path, parts: Sequence[Part]) -> None:
+    unfinished = folder / UNFINISHED
+    if unfinished.exists() or not (folder / "bin" / "python").exists():
+        # An interrupted installation may leave packages that lack files but count as installed: start afresh.
+        uv.run(f"environment {folder.name}", "venv", "--clear", "--python", sys.executable, folder)
+    unfinished.touch()
+    for part in parts:
+        if not part.up_to_date(folder):
+            part.install(uv, folder)
+            part.remember(folder)
+    unfinished.unlink()
 
 
-def install_reference_engine() -> None:
+def _apart(tools: Mapping[str, str]) -> dict[Path, Sequence[Part]]:
+    return {LOCAL / f"{name}-venv": [_locked(name, what)] for name, what in tools.items()}
+
+
+def _locked(name: str, what: str) -> Part:
+    lock = REQUIREMENTS / f"{name}.lock"
+    return Part(name, [lock], lambda uv, folder: uv.install(what, folder, "--require-hashes", "-r", lock))
+
+
+def _install_project(uv: Uv, folder: Path) -> None:
+    """The processor, the operator's commands, the test tools."""
+    uv.install("Python packages of the project", folder, "--require-hashes", "-r", REQUIREMENTS / "project.lock")
+    uv.install("the processor itself", folder, "--no-deps", "--no-build-isolation", "-e", PROCESSOR)
+
+
+def _install_reference_engine(uv: Uv, folder: Path) -> None:
     """openai-whisper and the CPU build of torch, for the tests that compare the engines."""
-    sources = [REQUIREMENTS / "torch.txt", REQUIREMENTS / "openai-whisper.lock"]
-    if _up_to_date(VENV, "openai-whisper", sources):
-        return
-    pip = _make_venv(VENV)
-    torch = [*pip, "install", "--no-deps", "-r", str(sources[0])]
+    torch = ("--no-deps", "-r", REQUIREMENTS / "torch.txt")
+    once = {"UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}
     try:
-        _run("torch, CPU build", [*torch, "--index-url", TORCH_CPU_INDEX, "--timeout", "5", "--retries", "0"])
+        uv.install("torch, CPU build", folder, *torch, UV_DEFAULT_INDEX=TORCH_CPU_INDEX, UV_INDEX="", **once)
     except BootstrapError:
-        # Never the general index, whose torch is gigabytes of CUDA: only what this machine offers pip itself.
-        _run("torch, from this machine's own wheels", [*torch, "--no-index"])
-    _run(
-        "openai-whisper",
-        [*pip, "install", "--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(sources[1])],
-    )
-    _remember(VENV, "openai-whisper", sources)
+        # Never the general index, whose torch is gigabytes of CUDA: only the wheels this machine offers pip.
+        uv.install("torch, from this machine's own wheels", folder, *torch, "--no-index")
+    lock = ("--require-hashes", "-r", REQUIREMENTS / "openai-whisper.lock")
+    uv.install("openai-whisper", folder, "--no-deps", "--no-build-isolation", *lock)
 
 
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+def prepare_uv() -> Uv:
+    """In an environment of its own, by pip and hash, because it creates the others."""
+    folder = LOCAL / "uv-venv"
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    part = Part("uv", [REQUIREMENTS / "uv.lock"], lambda _uv, _folder: None)
+    if not part.up_to_date(folder):
+        _run("environment uv-venv", [sys.executable, "-m", "venv", "--clear", str(folder)])
+        _run("uv, which installs the rest", [*pip, "-q", "install", "--require-hashes", "-r", str(part.pins[0])])
+        part.remember(folder)
+    listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False)
+    return Uv(folder / "bin" / "uv", _uv_variables(listed.stdout))
+
+
+def _uv_variables(pip_config: str) -> dict[str, str]:
+    """What `pip config list` shows, as the variables that uv reads. Later sections win, as they do in pip."""
+    # All indexes count, as in pip. That is safe, because the hashes decide.
+    variables = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_PYTHON_DOWNLOADS": "never"}
+    for section in ("global", "install", ":env:"):
+        for option, value in re.findall(rf"^{section}\.([a-z-]+)=(.+)$", pip_config, re.MULTILINE):
+            if option in UV_VARIABLES:
+                separator = "," if option == "find-links" else " "
+                variables[UV_VARIABLES[option]] = separator.join(ast.literal_eval(value).split())
+    return variables
+
+
+def _in_parallel(jobs: Sequence[Callable[[], None]]) -> None:
+    """Run every job to its end, then raise what the first failed one raised."""
+    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
+        list(pool.map(lambda job: job(), jobs))
 
 
 def _known_to_apt(names: tuple[str, ...]) -> str | None:
@@ -192,49 +276,24 @@ def _as_root(*command: str) -> list[str]:
     raise BootstrapError(f"root is needed once: run `{' '.join(command)}` as root")
 
 
-def _make_venv(folder: Path) -> list[str]:
-    python = folder / "bin" / "python"
-    if not python.exists():
-        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted setup left
-        _run(f"environment {folder.name}", [sys.executable, "-m", "venv", str(folder)])
-    return [str(python), "-m", "pip", "--disable-pip-version-check", "-q"]
-
-
-def _marker(folder: Path, part: str) -> Path:
-    return folder / f".{part}.sha256"
-
-
-def _digest(sources: list[Path]) -> str:
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-
-
-def _up_to_date(folder: Path, part: str, sources: list[Path]) -> bool:
-    marker = _marker(folder, part)
-    return marker.exists() and marker.read_text() == _digest(sources)
-
-
-def _remember(folder: Path, part: str, sources: list[Path]) -> None:
-    _marker(folder, part).write_text(_digest(sources))
-
-
-def _run(what: str, command: list[str]) -> None:
+def _run(what: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
     """Run quietly, telling every ten seconds that it still does; on failure show the last lines."""
     started = time.monotonic()
     _say(what)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True, env=env) as process:
         while True:
             try:
                 output, _ = process.communicate(timeout=10)
                 break
             except subprocess.TimeoutExpired:
-                _say(f"  ... {time.monotonic() - started:.0f} s")
+                _say(f"  {what}: {time.monotonic() - started:.0f} s")
     if process.returncode != 0:
         raise BootstrapError(f"{what} failed: {' | '.join(output.strip().splitlines()[-3:])}")
 
 
 def _say(text: str) -> None:
-    print(f"setup: {text}", flush=True)  # noqa: T201 - there is no console library yet
+    print(f"setup: {text}\n", end="", flush=True)  # noqa: T201 - one write, because threads share the screen
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
