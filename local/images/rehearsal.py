@@ -177,11 +177,7 @@ def _emulated_ec2(build: Path, key: Path) -> Iterator[str]:
     }
     service.start([str(packer.IMAGE_VENV / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], environment)
     try:
-        deadline = time.monotonic() + 60
-        while not _answers(endpoint):
-            if service.process() is None or time.monotonic() > deadline:
-                raise LocalError(f"the emulated EC2 did not start: {service.last_words()}")
-            time.sleep(0.2)
+        service.wait_for("the emulated EC2", lambda: _answers(endpoint))
         ec2 = boto3.client(
             "ec2",
             endpoint_url=endpoint,

@@ -9,7 +9,6 @@ import shutil
 import socket
 import ssl
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -93,7 +92,7 @@ class LocalCloud:
         say(f"emulator   ministack on {self.endpoint}")
         if self.emulator.process() is None:
             self._start_emulator()
-        self._wait_until_healthy()
+        self.emulator.wait_for("the emulator", self._healthy)
         self._store_secret()
         self.offer_image()
         self._write_session_program()
@@ -175,13 +174,6 @@ class LocalCloud:
         }
         argv = [sys.executable, "-m", "local.platform.supervisor"]
         self.supervisor.start(argv, _plain_environment() | settings, cwd=_CHECKOUT)
-
-    def _wait_until_healthy(self, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._healthy():
-            if self.emulator.process() is None or time.monotonic() > deadline:
-                raise LocalError(f"the emulator did not start: {self.emulator.last_words()}")
-            time.sleep(0.2)
 
     def _healthy(self) -> bool:
         try:

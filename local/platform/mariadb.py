@@ -8,12 +8,13 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
 import trustme
+from pymysql.cursors import Cursor
 
 from local.errors import LocalError
 from local.platform.processes import Service
@@ -139,17 +140,14 @@ class MariaDB:
         scratch.mkdir(mode=0o700, exist_ok=True)
         return {**os.environ, "TMPDIR": str(scratch)}
 
+    def _connect_as_root(self) -> pymysql.Connection[Cursor] | None:
+        with suppress(pymysql.OperationalError):
+            return pymysql.connect(unix_socket=str(self._socket), user="root", autocommit=True)
+        return None
+
     def _make_user(self) -> None:
         credentials = self.credentials()
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                root = pymysql.connect(unix_socket=str(self._socket), user="root", autocommit=True)
-                break
-            except pymysql.OperationalError as error:
-                if self.service.process() is None or time.monotonic() > deadline:
-                    raise LocalError(f"MariaDB did not start: {self.service.last_words() or error}") from error
-                time.sleep(0.2)
+        root = self.service.wait_for("MariaDB", self._connect_as_root)
         with root, root.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_DATABASE} CHARACTER SET utf8mb4")
             for host in ("127.0.0.1", "localhost"):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
+
+from local.errors import LocalError
+
+T = TypeVar("T")
 
 
 def spawn(
@@ -68,6 +74,15 @@ class Service:
         except (FileNotFoundError, psutil.NoSuchProcess):
             return None
         return process if same else None
+
+    def wait_for(self, what: str, look: Callable[[], T | None], seconds: float = 60.0) -> T:
+        """The first thing that `look` finds. Raises LocalError when the process ends first, or takes too long."""
+        deadline = time.monotonic() + seconds
+        while not (found := look()):
+            if self.process() is None or time.monotonic() > deadline:
+                raise LocalError(f"{what} did not start: {self.last_words()}")
+            time.sleep(0.2)
+        return found
 
     def stop(self, timeout: float) -> bool:
         """Terminate it, kill it after `timeout` seconds. False when it was not running."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from ops.errors import OpsError
 from ops.infrastructure import deploy, destroy
 from ops.observability import decisions, doctor, status
 from testbed.cloud import private_cloud, quiet, settings_of
+from testbed.waiting import wait_until
 
 TICK_LINE = '"event": "tick",'
 
@@ -73,13 +73,12 @@ def live(aws: Connection) -> int:
 
 def tick(aws: Connection, trigger: str, since: datetime, seconds: float) -> dict[str, Any]:
     """The first tick of that trigger."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for event in read_events(aws, since):
-            if (event.fields.get("event"), event.fields.get("trigger")) == ("tick", trigger):
-                return event.fields
-        time.sleep(0.5)
-    pytest.fail(f"no tick by {trigger} within {seconds:.0f} s")
+
+    def seen() -> dict[str, Any] | None:
+        events = (event.fields for event in read_events(aws, since))
+        return next((e for e in events if (e.get("event"), e.get("trigger")) == ("tick", trigger)), None)
+
+    return wait_until(f"a tick by {trigger}", seen, seconds)
 
 
 def tick_of_an_upload(aws: Connection) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ from botocore.exceptions import ClientError
 from ops.aws.connection import Connection
 from ops.capacity import appliance
 from testbed.system import kept_up
+from testbed.waiting import wait_until
 
 
 @pytest.fixture
@@ -23,18 +23,14 @@ def execute(aws: Connection, instance_id: str, *commands: str) -> tuple[str, int
     sent = aws.ssm.send_command(
         InstanceIds=[instance_id], DocumentName="AWS-RunShellScript", Parameters={"commands": list(commands)}
     )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def ended() -> tuple[str, int, str, str] | None:
         now = aws.ssm.get_command_invocation(CommandId=sent["Command"]["CommandId"], InstanceId=instance_id)
-        if now["Status"] not in {"Pending", "InProgress"}:
-            return (
-                now["Status"],
-                now["ResponseCode"],
-                now["StandardOutputContent"],
-                now["StandardErrorContent"],
-            )
-        time.sleep(0.2)
-    pytest.fail("the command did not end")
+        if now["Status"] in {"Pending", "InProgress"}:
+            return None
+        return now["Status"], now["ResponseCode"], now["StandardOutputContent"], now["StandardErrorContent"]
+
+    return wait_until("the command has ended", ended, 60)
 
 
 def test_a_command_runs_on_the_machine_and_its_exit_code_and_both_outputs_come_back(
@@ -73,16 +69,15 @@ def test_the_service_is_stopped_and_started_by_systemctl(deployed: Connection, r
 def test_a_reboot_starts_the_worker_anew(deployed: Connection, running: str) -> None:
     before = execute(deployed, running, "systemctl status whisper-processor")[2]
     deployed.ec2.reboot_instances(InstanceIds=[running])
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        time.sleep(0.5)
+
+    def another() -> bool:
         try:
             after = execute(deployed, running, "systemctl status whisper-processor")[2]
         except ClientError:
-            continue  # between two boots
-        if "Main PID" in after and after != before:
-            return
-    pytest.fail(f"still the same process: {before}")
+            return False  # between two boots
+        return "Main PID" in after and after != before
+
+    wait_until(f"another process than {before}", another, 60)
 
 
 def test_a_stopped_instance_takes_no_command(deployed: Connection) -> None:

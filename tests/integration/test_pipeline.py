@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 
 import jiwer
@@ -20,6 +19,7 @@ from ops.lessons import lesson
 from ops.lessons.timeline import timeline
 from ops.observability import queues
 from ops.settings import REPOSITORY
+from testbed.waiting import wait_until
 from whisper_processor import __version__
 
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
@@ -132,9 +132,7 @@ def test_a_second_delivery_of_a_finished_job_changes_nothing(
     body = json.dumps({"jobId": job_id, "s3Key": before[0].s3_key})
     deployed.sqs.send_message(QueueUrl=deployed.foundation["QueueUrl"], MessageBody=body)
     deployed.ec2.start_instances(InstanceIds=[deployed.instance()["InstanceId"]])
-    deadline = time.monotonic() + 90
-    while queues.read_queue(deployed).backlog and time.monotonic() < deadline:
-        time.sleep(0.5)
+    wait_until("the queue is empty", lambda: not queues.read_queue(deployed).backlog)
     appliance.wait_for(deployed, "stopped", 60)
     assert (lesson.find_job(deployed, job_id), lesson.transcript(deployed, job_id)) == before
     assert queues.read_queue(deployed).backlog == 0
@@ -145,9 +143,7 @@ def test_a_file_without_sound_fails_for_good_with_a_text_for_the_support_team(de
     deployed.s3.put_object(Bucket=deployed.foundation["BucketName"], Key=key, Body=b"these are my notes" * 100)
     body = json.dumps({"jobId": "not-audio", "s3Key": key})
     deployed.sqs.send_message(QueueUrl=deployed.foundation["QueueUrl"], MessageBody=body)
-    deadline = time.monotonic() + 90
-    while queues.read_queue(deployed).backlog and time.monotonic() < deadline:
-        time.sleep(0.5)
+    wait_until("the queue is empty", lambda: not queues.read_queue(deployed).backlog)
     job = lesson.find_job(deployed, "not-audio")
     assert job.status is JobStatus.FAILED
     assert "not a recording" in (job.error_message or "")
@@ -157,9 +153,8 @@ def test_a_file_without_sound_fails_for_good_with_a_text_for_the_support_team(de
 
 def test_the_one_minute_rule_runs_the_autoscaler_too(deployed: Connection) -> None:
     since = datetime.now(UTC) - timedelta(minutes=5)
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline:
-        if any(e.fields.get("trigger") == "schedule" for e in read_events(deployed, since)):
-            return
-        time.sleep(1)
-    pytest.fail("no tick of the rule within 100 s")
+    wait_until(
+        "a tick of the rule",
+        lambda: any(e.fields.get("trigger") == "schedule" for e in read_events(deployed, since)),
+        100,
+    )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
-import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from local.errors import LocalError
 from local.platform.ports import free_port
 from local.platform.processes import Service
 from ops.settings import REPOSITORY
@@ -111,18 +109,21 @@ class FaultProxy:
         argv = [str(PYTHON), str(script), "--upstream", self._upstream]
         argv += ["--port", str(self._port), "--host", "127.0.0.1"]
         self._service.start(argv, os.environ)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self._call("GET", "health")
-                return self
-            except (urllib.error.URLError, OSError) as error:
-                if self._service.process() is None or time.monotonic() > deadline:
-                    raise LocalError(f"microburst did not start: {self._service.last_words()}") from error
-                time.sleep(0.1)
+        try:
+            self._service.wait_for("microburst", self._answers, 30)
+        except BaseException:
+            self._service.stop(10)
+            raise
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._service.stop(10)
+
+    def _answers(self) -> bool:
+        with suppress(OSError):
+            self._call("GET", "health")
+            return True
+        return False
 
     def set_weather(self, name: str) -> None:
         """Replace all rules by those of `WEATHER`."""
