@@ -62,16 +62,19 @@ def watch(
 
 
 def watch_with_progress(aws: Connection, job_id: str, timeout: float) -> lesson.Job:
-    job = lesson.find_job(aws, job_id)
+    job = lesson.find_job(aws, job_id)  # `last` becomes its id
     state, looked = "", 0.0
     with screen.progress_bar() as bar:
         task = bar.add_task("waiting", total=100)
-        for now in lesson.follow(aws, job.id, timeout):
-            job = now
+
+        def show(now: lesson.Job) -> None:
+            nonlocal state, looked
             if time.monotonic() - looked > 1:
                 found = aws.find_instance()
                 state, looked = found["State"]["Name"] if found else "no machine", time.monotonic()
-            bar.update(task, description=f"{job.status}, {state}", completed=job.progress)
+            bar.update(task, description=f"{now.status}, {state}", completed=now.progress)
+
+        job = lesson.follow(aws, job.id, timeout, show)
     if job.error_message and job.status == "failed":
         raise OpsError(f"job {job.id} failed: {job.error_message}")
     return job

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +18,13 @@ from contracts.jobs import JobStatus
 from contracts.keys import Owner, audio_key
 from ops.aws.connection import Connection
 from ops.errors import OpsError
+from ops.waiting import TooLong, wait_for
 from whisper_processor.audio.media import probe
 from whisper_processor.errors import PermanentError
 from whisper_processor.messages import JobMessage
 
 Transferred = Callable[[int], None]
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,21 @@ def transcript(aws: Connection, job_id: str) -> Transcript:
     return Transcript(row["transcript_text"], row["word_count"], float(row["confidence_score"] or 0))
 
 
-def follow(aws: Connection, job_id: str, timeout: float, every: float = 0.5) -> Iterator[Job]:
-    """Poll the job until it has ended. Raises OpsError when that takes longer than `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
+def follow(aws: Connection, job_id: str, timeout: float, show: Callable[[Job], None] = lambda _job: None) -> Job:
+    """Wait until the job ended, and show it after each look. Raises OpsError after `timeout` seconds."""
+    status = None
+
+    def ended() -> Job | None:
+        nonlocal status
         job = find_job(aws, job_id)
-        yield job
-        if job.ended:
-            return
-        if time.monotonic() > deadline:
-            raise OpsError(f"job {job_id} is still {job.status} after {timeout:.0f} s: run `make status`")
-        time.sleep(every)
+        status = job.status
+        show(job)
+        return job if job.ended else None
+
+    try:
+        return wait_for(ended, timeout, poll=_POLL_SECONDS)
+    except TooLong:
+        raise OpsError(f"job {job_id} is still {status} after {timeout:.0f} s: run `make status`") from None
 
 
 def _select(aws: Connection, where: str, values: tuple[str, ...], limit: int) -> list[Job]:

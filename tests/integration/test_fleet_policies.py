@@ -65,7 +65,7 @@ def function_role(strict: Connection) -> Client:
 
 def test_a_lesson_brings_a_machine_which_leaves_by_itself_under_exactly_these_policies(strict: Connection) -> None:
     job_id = lesson.submit(strict, SAMPLE, Owner(school_id=3, teacher_id=4), {})
-    *_, job = lesson.follow(strict, job_id, timeout=240)
+    job = lesson.follow(strict, job_id, timeout=240)
     assert job.status is JobStatus.COMPLETED, job.error_message
     fleet.wait_for(strict, fleet.is_empty, 60, "an empty fleet")
 

@@ -71,7 +71,7 @@ def test_a_stop_with_a_lesson_in_hand_loses_nothing_and_its_hold_is_honoured(
         appliance.resume(aws, quiet)
     if given_back:
         aws.functions.invoke(FunctionName=aws.autoscaler["FunctionName"], Payload=b"{}")
-    *_, job = lesson.follow(aws, job_id, timeout=120)
+    job = lesson.follow(aws, job_id, timeout=120)
     assert job.status is JobStatus.COMPLETED
     appliance.wait_for(aws, "stopped", 60)
 

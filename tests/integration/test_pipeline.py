@@ -46,7 +46,7 @@ def finished(deployed: Connection) -> tuple[str, datetime, datetime]:
     """One lesson through everything: its job's id, when it was submitted, when the instance stood still again."""
     submitted = datetime.now(UTC)
     job_id = lesson.submit(deployed, SAMPLE, OWNER, {})
-    *_, job = lesson.follow(deployed, job_id, timeout=240)
+    job = lesson.follow(deployed, job_id, timeout=240)
     assert job.status is JobStatus.COMPLETED, job.error_message
     appliance.wait_for(deployed, "stopped", 60)
     return job_id, submitted, datetime.now(UTC)

@@ -102,7 +102,7 @@ def tag(instance: str, *keys: str) -> dict[str, Any]:
 
 def test_a_lesson_goes_through_under_exactly_these_policies(strict: Connection) -> None:
     job_id = lesson.submit(strict, SAMPLE, Owner(school_id=3, teacher_id=4), {})
-    *_, job = lesson.follow(strict, job_id, timeout=240)
+    job = lesson.follow(strict, job_id, timeout=240)
     assert job.status is JobStatus.COMPLETED, job.error_message
     assert lesson.transcript(strict, job_id).word_count > 50
     assert queues.read_queue(strict).dead == 0

@@ -102,7 +102,7 @@ def test_a_stopped_appliance_is_replaced_and_the_next_lesson_goes_to_the_new_one
     ]
 
     job_id = lesson.submit(aws, SAMPLE, OWNER, {})
-    *_, job = lesson.follow(aws, job_id, timeout=180)
+    job = lesson.follow(aws, job_id, timeout=180)
     assert job.status is JobStatus.COMPLETED
     assert worker_of(aws, job_id).startswith(new)
     appliance.wait_for(aws, "stopped", 60)
@@ -127,7 +127,7 @@ def test_a_lesson_in_hand_is_ended_by_the_old_one_and_those_that_wait_are_not_lo
     replacement.replace(aws, said.append, PATIENCE)
     new = only_instance(aws)
     for job_id in (first, *waiting):
-        *_, job = lesson.follow(aws, job_id, timeout=180)
+        job = lesson.follow(aws, job_id, timeout=180)
         assert job.status is JobStatus.COMPLETED, job
         assert job.attempts == 1, job
         assert lesson.transcript(aws, job_id).word_count > 0

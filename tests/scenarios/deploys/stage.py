@@ -96,9 +96,7 @@ class Stage:
 
     def done_by(self, job_id: str) -> str:
         """Wait for the lesson's end, which must be one transcript; returns the release that wrote it."""
-        for _ in lesson.follow(self.aws, job_id, _WAIT_SECONDS):
-            pass
-        job = lesson.find_job(self.aws, job_id)
+        job = lesson.follow(self.aws, job_id, _WAIT_SECONDS)
         assert job.status is JobStatus.COMPLETED, f"the lesson is {job.status}: {job.error_message}"
         with self.aws.database() as database, database.cursor() as cursor:
             cursor.execute("SELECT COUNT(*) AS n FROM transcripts WHERE job_id=%s", (job_id,))
