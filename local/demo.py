@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from contracts.jobs import EngineName
 from contracts.keys import Owner
@@ -22,6 +22,7 @@ from ops.lessons.timeline import Moment, timeline
 from ops.prices import cost_usd, hourly_price
 from ops.releases.settings import appliance_settings, write_settings
 from ops.settings import OpsSettings
+from ops.waiting import TooLong, wait_for
 from whisper_processor import models
 
 # Three empty polls of 20 s each would be most of the demo.
@@ -103,14 +104,15 @@ def _tell_cost(moments: list[Moment], job: lesson.Job, instance_type: str) -> No
 
 def _wait_for_rule(aws: Connection) -> None:
     """Show that the one-minute rule runs the function, too. After a first deploy that takes up to a minute."""
-    deadline = time.monotonic() + _RULE_SECONDS
-    since = datetime.fromtimestamp(time.time() - 180, UTC)
-    with screen.console.status("waiting for the autoscaler's one-minute rule"):
-        while time.monotonic() < deadline:
-            ticks = [e for e in read_events(aws, since) if e.fields.get("trigger") == "schedule"]
-            if ticks:
-                last = ticks[-1].fields
-                screen.say(f"one-minute rule: last decision {last.get('action')}: {last.get('reason')}")
-                return
-            time.sleep(1)
-    raise OpsError("the one-minute rule did not run the autoscaler: run `make logs`")
+    since = datetime.now(UTC) - timedelta(minutes=3)
+
+    def last_tick() -> dict[str, Any] | None:
+        ticks = [event.fields for event in read_events(aws, since) if event.fields.get("trigger") == "schedule"]
+        return ticks[-1] if ticks else None
+
+    try:
+        with screen.console.status("waiting for the autoscaler's one-minute rule"):
+            last = wait_for(last_tick, _RULE_SECONDS)
+    except TooLong:
+        raise OpsError("the one-minute rule did not run the autoscaler: run `make logs`") from None
+    screen.say(f"one-minute rule: last decision {last.get('action')}: {last.get('reason')}")
