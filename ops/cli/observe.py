@@ -23,7 +23,7 @@ def show_status(as_json: Annotated[bool, typer.Option("--json", help="for script
     """Show how things are on one screen; exit code 1 when something is wrong."""
     now = status.read_status(connect())
     if as_json:
-        typer.echo(now.model_dump_json(indent=2))
+        typer.echo(now.model_dump_json(indent=2, by_alias=True))
     else:
         status_screen.show_status(now)
     if not now.healthy:

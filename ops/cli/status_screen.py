@@ -37,8 +37,8 @@ def status_rows(status: Status, now: datetime) -> Iterator[tuple[str, str]]:
         yield "worker", _worker(appliance.worker, now)
     else:
         yield "appliance", "none"
-    if status.rolling:
-        yield "replacement", f"{', '.join(status.rolling)}; `make replace` ends it"
+    if status.replacing:
+        yield "replacement", f"{', '.join(status.replacing)}; `make replace` ends it"
     version = status.version
     yield "processor", f"wanted {version.wanted or 'none set'}, installed {version.installed or 'not said yet'}"
     yield "autoscaler", version.autoscaler or "no version is live: run `make deploy-lambda`"

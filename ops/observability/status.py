@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pymysql
 from botocore.exceptions import ClientError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from contracts.tags import PROCESSOR_TAG, REPLACEMENT_TAG
 from ops.autoscaler.release import live_version
@@ -39,7 +39,7 @@ class Status(BaseModel):
     fleet: FleetNow | None
     machines: list[Appliance]
     """All of them: of a fleet there may be many."""
-    rolling: list[str]
+    replacing: list[str] = Field(serialization_alias="rolling")  # scripts read the JSON by the older name
     """Instances of an unfinished image replacement: on trial, or leaving."""
     queue: Queue
     decision: LastDecision | None
@@ -77,7 +77,7 @@ def read_status(aws: Connection, now: datetime | None = None) -> Status:
         appliance=appliance,
         fleet=fleet,
         machines=machines,
-        rolling=_replacing(aws),
+        replacing=_replacing(aws),
         queue=queue,
         decision=decision,
         version=Version(

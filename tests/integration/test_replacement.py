@@ -174,7 +174,7 @@ def test_a_roll_out_that_was_cut_off_goes_on(images: Images, where: str, monkeyp
     assert len(there) == 2
     assert None in there.values(), "one is in charge at every moment"
     if Part.TRIAL in there.values() or Part.LEAVING in there.values():
-        assert any(" trial " in line or " leaving " in line for line in status.read_status(aws).rolling)
+        assert any(" trial " in line or " leaving " in line for line in status.read_status(aws).replacing)
     replacement.replace(aws, quiet, PATIENCE)
     (new,) = set(there) - {old}
     assert only_instance(aws) == new, "the one on trial was taken over, not launched again"

@@ -8,10 +8,12 @@ import pytest
 
 from contracts.capacity import CapacityMode
 from ops.observability.alarms import Alarm
+from ops.observability.cost import Estimate
 from ops.observability.decisions import LastDecision
 from ops.observability.machines import Appliance, FleetNow, Worker
 from ops.observability.problems import find_problems
 from ops.observability.queues import Queue
+from ops.observability.status import Status, Version
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
 QUIET = Queue(visible=0, in_flight=0, delayed=0, dead=0)
@@ -128,3 +130,20 @@ def test_what_gave_no_answer_and_the_firing_alarms_come_last() -> None:
         "the database does not answer: gone",
         "alarm dead-letters: do this about dead-letters",
     ]
+
+
+def test_scripts_find_an_unfinished_replacement_by_the_older_name() -> None:
+    status = Status(
+        healthy=True,
+        problems=[],
+        appliance=None,
+        fleet=None,
+        machines=[],
+        replacing=["i-2 trial (running)"],
+        queue=QUIET,
+        decision=None,
+        version=Version(wanted=None, installed=None, autoscaler=None),
+        jobs=[],
+        month_to_date=Estimate(usd=1, hours_up=2, disk_gib=15, source="estimate"),
+    )
+    assert status.model_dump(by_alias=True)["rolling"] == ["i-2 trial (running)"]
