@@ -27,9 +27,9 @@ def _operator_lines() -> Iterator[str]:
     for name, field in OpsSettings.model_fields.items():
         if name.upper() in APPLIANCE_SETTINGS:  # read here too, and shown with the appliance's
             continue
-        for mark in field.metadata:
-            if isinstance(mark, Section):
-                yield f"\n## {mark.title}\n"
+        for note in field.metadata:
+            if isinstance(note, Section):
+                yield f"\n## {note.title}\n"
         # A default that is a path of this checkout is said by the comment.
         unset = field.default is None or isinstance(field.default, Path)
         yield _line(name, "" if unset else as_text(field.default), field, sent=not unset)

@@ -38,14 +38,14 @@ class Stack(StrEnum):
 
 @dataclass(frozen=True)
 class Section:
-    """Marks the setting that opens a section of `.env.example`."""
+    """On the setting that opens a section of `.env.example`."""
 
     title: str
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """Marks a setting that feeds the parameter `name` of each of these stacks."""
+    """On a setting that feeds the parameter `name` of each of these stacks."""
 
     name: str
     stacks: tuple[Stack, ...]
@@ -200,10 +200,10 @@ class OpsSettings(BaseSettings):
         """The stack's template parameters that settings feed. Those of a fleet stay out while there is none."""
         fleet = self.capacity_mode is CapacityMode.FLEET
         return {
-            mark.name: as_text(getattr(self, name))
+            note.name: as_text(getattr(self, name))
             for name, field in type(self).model_fields.items()
-            for mark in field.metadata
-            if isinstance(mark, Parameter) and stack in mark.stacks and (fleet or not name.startswith("fleet_"))
+            for note in field.metadata
+            if isinstance(note, Parameter) and stack in note.stacks and (fleet or not name.startswith("fleet_"))
         }
 
     @property
