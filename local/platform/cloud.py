@@ -60,6 +60,7 @@ class LocalCloud:
 
     @property
     def _temporary(self) -> Path:
+        """The emulator's TMPDIR: its certificate, and a folder for each function that runs."""
         return self.root / "tls"
 
     @property
@@ -155,10 +156,11 @@ class LocalCloud:
             "AWS_DEFAULT_REGION": self.region,
             "MINISTACK_REGION": self.region,
             "LOCAL_CLOUD_ROOT": str(self.root),
+            "TMPDIR": str(self._temporary),
         }
+        self._temporary.mkdir(mode=0o700, exist_ok=True)
         if self.strict:
-            self._temporary.mkdir(mode=0o700, exist_ok=True)
-            settings |= {"AUTH": "true", "USE_SSL": "1", "TMPDIR": str(self._temporary)}
+            settings |= {"AUTH": "true", "USE_SSL": "1"}
         script = Path(__file__).parent.parent / "emulator" / "__main__.py"
         self.emulator.start(
             [str(self.emulator_python), str(script)], _plain_environment() | settings, cwd=self.root
