@@ -48,6 +48,8 @@ VENV := .venv/bin
 OPS := $(VENV)/python -m ops
 LOCAL := $(VENV)/python -m local
 SCENARIO := $(VENV)/python -m pytest -sq
+# More than two cores have work for: many tests wait for a worker, a boot or the next tick.
+TEST_PROCESSES ?= 4
 SPACE := $(subst x,,x x)
 SHELL_SCRIPTS := .ci/run packer/wait-until-settled.sh packer/assert-clean.sh
 IMAGE_VENV := .local/image-venv/bin
@@ -68,9 +70,7 @@ demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recordi
 	@CLOUD=local $(LOCAL) demo "$(FILE)"
 
 test: setup-tests lint ## Lint, unit tests, integration tests, and where it can be: bake and test the image
-	@$(VENV)/python -m pytest
-	@CLOUD=local $(LOCAL) check-image
-	@CLOUD=local $(SCENARIO) tests/scenarios/deploys -m "appliance and not full"
+	@CLOUD=local $(VENV)/python -m pytest --appliance --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], six minutes
 	@$(SCENARIO) tests/scenarios/chaos -m full --seed $(SEED) $(if $(PART),-k $(PART))

@@ -15,7 +15,6 @@ from local.images.current import Baked
 from local.images.rehearsal import make_image, replace_other_image
 from local.machines import MachineKind
 from local.machines.base import Shell
-from local.machines.container import obstacle
 from local.platform.channel import ChannelError, ask
 from local.platform.cloud import LocalCloud
 from ops.aws.connection import Connection
@@ -100,18 +99,7 @@ def bake_image(force: Annotated[bool, typer.Option(help="bake although nothing c
 @app.command("test-image")
 def check_image() -> None:
     """Boot a fresh copy of the image and test it over SSH; run the roles again, which must change nothing."""
-    image_tests.check(local_cloud(), OpsSettings(), screen.say)
-
-
-@app.command("check-image")
-def bake_and_check_image() -> None:
-    """`image` and `test-image` where this machine can do them. Otherwise say why not."""
-    reason = obstacle()
-    if reason:
-        screen.say(f"skipped: baking, booting and testing the image ({reason})")
-        return
-    bake()
-    image_tests.check(local_cloud(), OpsSettings(), screen.say)
+    image_tests.check(OpsSettings(), screen.say)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What every test run shares: which tests belong to a verb of their own, the seed, and the end by a signal."""
+"""What every test run shares: which tests it leaves out, their order, the seed, and the end by a signal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import threading
 import pytest
 
 _BY_VERB = ("full", "appliance")
+_LONGEST = ("appliance", "slow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="decides jobs, faults and messages of the full scenarios")
+    parser.addoption(
+        "--appliance", action="store_true", help="also bake and boot the appliance's image, and test it"
+    )
 
 
 def pytest_configure() -> None:
@@ -25,9 +29,18 @@ def _interrupt(*_: object) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests of a verb out of a run that does not ask for their marker."""
-    left_out = [marker for marker in _BY_VERB if marker not in config.option.markexpr]
+    """Leave out what takes a verb of its own, unless `-m` asks for it, and begin with what takes longest.
+
+    Test processes take whole files in this order, so a long file that came last would be waited for alone.
+    """
+    asked_for = f"{config.option.markexpr} {'appliance' if config.option.appliance else ''}"
+    left_out = [marker for marker in _BY_VERB if marker not in asked_for]
     deselected = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in deselected]
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    return next((rank for rank, marker in enumerate(_LONGEST) if item.get_closest_marker(marker)), len(_LONGEST))

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from local.errors import LocalError
@@ -36,27 +35,31 @@ Say = Callable[[str], None]
 _POLLING_SECONDS = 60.0
 
 
-def check(cloud: LocalCloud, settings: OpsSettings, say: Say) -> None:
+def check(settings: OpsSettings, say: Say) -> None:
     """Check the current image. Raises OpsError when it is not as it should be."""
     baked = current_baked()
     if baked is None:
         raise LocalError("there is no image to test: run `make image`")
     with tempfile.TemporaryDirectory(prefix="whisper-image-") as scratch:
-        folder = Path(scratch)
-        _check_second_run(settings, baked, folder / "second", say)
-        with _booted_machine(replace(cloud, root=folder / "cloud"), settings, baked, folder, say) as machine:
-            assert machine.ssh_key is not None  # noqa: S101 - it was asked for
-            environment = {"IMAGE_ROOT": str(baked.root)}
-            suite.run_suite(f"ssh://root@127.0.0.1:{machine.ssh_port}", "", environment, key=machine.ssh_key)
+        check_second_run(settings, baked, Path(scratch) / "second", say)
+        check_booted(settings, baked, Path(scratch), say)
     say(f"image {baked.image_id} is as it should be")
 
 
+def check_booted(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> None:
+    """Boot a copy and run `tests/image` against it. Raises OpsError when a test fails."""
+    with _booted_machine(settings, baked, folder, say) as machine:
+        assert machine.ssh_key is not None  # noqa: S101 - it was asked for
+        environment = {"IMAGE_ROOT": str(baked.root)}
+        suite.run_suite(f"ssh://root@127.0.0.1:{machine.ssh_port}", "", environment, key=machine.ssh_key)
+
+
 @contextmanager
-def _booted_machine(
-    cloud: LocalCloud, settings: OpsSettings, baked: Baked, folder: Path, say: Say
-) -> Iterator[NspawnMachine]:
+def _booted_machine(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> Iterator[NspawnMachine]:
     """A machine whose worker polls, and does not stop itself while it is checked."""
-    cloud = replace(cloud, port=free_port(), database_port=free_port())
+    cloud = LocalCloud(
+        root=folder / "cloud", models_dir=settings.models_dir, port=free_port(), database_port=free_port()
+    )
     mine = settings.model_copy(
         update={"local_port": cloud.port, "local_db_port": cloud.database_port, "local_root": cloud.root}
     )
@@ -71,7 +74,6 @@ def _booted_machine(
         instance_id = launch.launch(aws, say)
         lines: list[str] = []
         started = time.monotonic()
-        os.environ["AWS_ENDPOINT_URL"] = cloud.endpoint  # where the session below gets the role's credentials
         session = cloud.session()
         profile = aws.instance().get("IamInstanceProfile", {}).get("Arn", "").rsplit("/", 1)[-1]
         instance_folder = folder / "instance"
@@ -79,7 +81,7 @@ def _booted_machine(
         machine = NspawnMachine(
             Blueprint(
                 identity=Identity(instance_id, settings.instance_type, baked.image_id, settings.aws_region),
-                credentials=lambda: role_credentials(session, profile, instance_id),
+                credentials=lambda: role_credentials(session, profile, instance_id, cloud.endpoint),
                 tags=dict,
                 user_data=lambda: None,
                 lifecycle=lambda: None,
@@ -110,7 +112,7 @@ def _wait_for_poll(machine: NspawnMachine, lines: list[str]) -> None:
         time.sleep(0.1)
 
 
-def _check_second_run(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> None:
+def check_second_run(settings: OpsSettings, baked: Baked, folder: Path, say: Say) -> None:
     """Run the roles again on a copy: nothing may change. It shares the host's network, to reach the archive."""
     folder.mkdir()
     root = mount_clone(baked.root, folder)

@@ -30,10 +30,16 @@ class Identity:
     region: str
 
 
-def role_credentials(session: boto3.session.Session, profile: str, session_name: str) -> dict[str, str]:
-    """The credentials of the profile's role, in the metadata service's format."""
-    role = session.client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"][0]
-    answer = session.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName=session_name)
+def role_credentials(
+    session: boto3.session.Session, profile: str, session_name: str, endpoint: str | None = None
+) -> dict[str, str]:
+    """The credentials of the profile's role, in the metadata service's format.
+
+    `endpoint` is the cloud to ask; None for the one that the environment names.
+    """
+    iam, sts = session.client("iam", endpoint_url=endpoint), session.client("sts", endpoint_url=endpoint)
+    role = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"][0]
+    answer = sts.assume_role(RoleArn=role["Arn"], RoleSessionName=session_name)
     keys = answer["Credentials"]
     return {
         "Code": "Success",

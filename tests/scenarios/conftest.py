@@ -5,6 +5,7 @@ A test puts its table into its report's properties, so that it arrives from a pa
 
 from __future__ import annotations
 
+import fcntl
 import io
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from local.images.current import WORK, Baked
+from local.images.rehearsal import make_image
+from local.machines.container import obstacle
+from ops.settings import OpsSettings
+
 _SHOWN = "shown"
 _CASE = "case"
 _DETAIL = "detail"
 _WIDTH = 115
 Show = Callable[[Table | str], None]
+
+
+@pytest.fixture(scope="session")
+def image() -> Baked:
+    """The image of this checkout, baked if its inputs changed. One test process bakes, the others wait for it."""
+    if reason := obstacle():
+        pytest.skip(f"no image can be baked and booted here: {reason}")
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "bake.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return make_image(OpsSettings(), print)
 
 
 @pytest.fixture

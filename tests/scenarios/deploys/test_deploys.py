@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from contracts.keys import DEPLOY_LOCK_KEY
-from local.images.current import current_baked
-from local.machines.container import obstacle
+from local.images.current import Baked
 from ops.aws.connection import Connection
 from ops.capacity import appliance
 from ops.errors import OpsError
@@ -24,11 +23,8 @@ Detail = Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    if reason := obstacle():
-        pytest.skip(f"no appliance can boot here: {reason}")
-    if current_baked() is None:
-        pytest.skip("there is no image to boot: run `make image`")
+def stage(image: Baked) -> Iterator[Stage]:
+    """Its appliance boots from the image, which is therefore baked first."""
     with open_stage(print) as opened:
         yield opened
 
