@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
@@ -255,8 +254,10 @@ def _uv_variables(pip_config: str) -> dict[str, str]:
 
 def _in_parallel(jobs: Sequence[Callable[[], None]]) -> None:
     """Run every job to its end, then raise what the first failed one raised."""
-    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
-        list(pool.map(lambda job: job(), jobs))
+    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:  # not its map(), which cancels what has not begun
+        started = [pool.submit(job) for job in jobs]
+    for job in started:
+        job.result()
 
 
 def _known_to_apt(names: tuple[str, ...]) -> str | None:
@@ -280,14 +281,14 @@ def _run(what: str, command: Sequence[str], env: Mapping[str, str] | None = None
     """Run quietly, telling every ten seconds that it still does; on failure show the last lines."""
     started = time.monotonic()
     _say(what)
-    with subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True, env=env) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as child:
         while True:
             try:
-                output, _ = process.communicate(timeout=10)
+                output, _ = child.communicate(timeout=10)
                 break
             except subprocess.TimeoutExpired:
                 _say(f"  {what}: {time.monotonic() - started:.0f} s")
-    if process.returncode != 0:
+    if child.returncode != 0:
         raise BootstrapError(f"{what} failed: {' | '.join(output.strip().splitlines()[-3:])}")
 
 
