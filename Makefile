@@ -70,7 +70,7 @@ demo: setup ## The whole pipeline on this machine; FILE=lesson.mp3 for a recordi
 	@CLOUD=local $(LOCAL) demo "$(FILE)"
 
 test: setup-tests lint ## Lint, unit tests, integration tests, and where it can be: bake and test the image
-	@CLOUD=local $(VENV)/python -m pytest --appliance --numprocesses=$(TEST_PROCESSES) --dist=loadfile
+	@CLOUD=local $(VENV)/python -m pytest --appliance --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 chaos: setup-tests ## Prove that nothing is lost or doubled: SEED=… [PART=storm|hostile|audio], six minutes
 	@$(SCENARIO) tests/scenarios/chaos -m full --seed $(SEED) $(if $(PART),-k $(PART))

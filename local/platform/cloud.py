@@ -109,19 +109,26 @@ class LocalCloud:
 
     def down(self, say: Say) -> None:
         """Stop everything, the machines first. Data stays for the next `up`."""
+        self._stop(say, time_to_save=30.0)
+
+    def destroy(self, say: Say) -> None:
+        """Stop everything and delete the data."""
+        self._stop(say, time_to_save=2.0)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _stop(self, say: Say, time_to_save: float) -> None:
+        """Kill a service that still runs after `time_to_save` seconds.
+
+        With TLS the emulator would wait half a minute for clients that keep their connections.
+        """
         for service, timeout in (
             (self.supervisor, 180.0),
-            (self.emulator, 30.0),
-            (self.database.service, 30.0),
+            (self.emulator, time_to_save),
+            (self.database.service, time_to_save),
         ):
             if service.stop(timeout):
                 say(f"{service.name} stopped")
-
         sweep_all(self.root / "instances")
-
-    def destroy(self, say: Say) -> None:
-        self.down(say)
-        shutil.rmtree(self.root, ignore_errors=True)
 
     def session(self) -> boto3.session.Session:
         return boto3.session.Session(

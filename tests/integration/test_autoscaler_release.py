@@ -22,6 +22,8 @@ from ops.observability import decisions, doctor, status
 from testbed.cloud import private_cloud, quiet, settings_of
 from testbed.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 TICK_LINE = '"event": "tick",'
 
 

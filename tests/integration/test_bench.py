@@ -13,6 +13,8 @@ from bench.recordings import SAMPLE
 from bench.results import Results, Store
 from ops.settings import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ["ours/faster-whisper", "worker/faster-whisper"]
 _PATIENCE = 240.0
 

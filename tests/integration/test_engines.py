@@ -32,6 +32,8 @@ from whisper_processor.errors import PermanentError
 from whisper_processor.models import model_path
 from whisper_processor.transcripts.outputs import plain_text
 
+pytestmark = pytest.mark.slow
+
 LESSON_TEXT = (REPOSITORY / "samples" / "lesson.txt").read_text()
 EACH = pytest.mark.parametrize("name", list(EngineName))
 

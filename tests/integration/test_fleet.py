@@ -30,6 +30,8 @@ from testbed.media import ffmpeg
 from testbed.system import FLEET_MAXIMUM
 from testbed.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 LESSONS = 40
 CLIP_SECONDS = 3

@@ -26,6 +26,8 @@ from testbed.system import deploy_all, kept_up
 from testbed.waiting import wait_until
 from tests.templates import alarm_names
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=5, teacher_id=6)
 

@@ -13,8 +13,9 @@ from testbed.cloud import quiet
 from testbed.system import SHORT_POLLS
 from tests.scenarios.reality.rehearsal import SETTINGS, SHORT, rehearse
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 @pytest.mark.timeout(900)
 def test_lessons_wait_as_long_as_the_simulation_says(deployed: Connection, tmp_path: Path) -> None:
     appliance.wait_for(deployed, "stopped", 120)

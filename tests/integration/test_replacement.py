@@ -28,6 +28,8 @@ from ops.settings import REPOSITORY
 from testbed.cloud import private_cloud, quiet, settings_of
 from testbed.system import deploy_all
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = REPOSITORY / "samples" / "lesson.flac"
 OWNER = Owner(school_id=3, teacher_id=4)
 PATIENCE = Patience(trial=90, work=240)

@@ -26,6 +26,8 @@ from whisper_processor.engines.child import ChildTranscriber
 from whisper_processor.engines.choice import resolve
 from whisper_processor.models import model_path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def aws(settings: OpsSettings, local_cloud: LocalCloud) -> Connection:

@@ -9,6 +9,8 @@ import pytest
 from tests.scenarios.chaos import audio, audio_plan, hostile, hostile_plan, storm, storm_plan
 from tests.scenarios.chaos.stage import Stage, open_stage
 
+pytestmark = pytest.mark.slow
+
 SEED = 1
 
 
