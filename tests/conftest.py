@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scenarios.tables import print_tables
+
 _BY_VERB = ("full", "appliance")
 _LONGEST = ("appliance", "slow")
 
@@ -48,3 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _rank(item: pytest.Item) -> int:
     return next((rank for rank, marker in enumerate(_LONGEST) if item.get_closest_marker(marker)), len(_LONGEST))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode) -> None:
+    # Here and not beside the scenarios: of a parallel run the process that prints loads no other conftest.
+    print_tables(terminalreporter, exitstatus)
