@@ -11,6 +11,8 @@ PROCESSOR_LOG_GROUP = "/classreflect/whisper/processor"
 
 SERVICE = "whisper-processor"
 """The worker's systemd unit on the appliance."""
+PRODUCT = "classreflect-whisper"
+"""The dashboard's and the machines' name, and the beginning of alarms' and images' names, in the templates too."""
 DRAIN_HOOK = "drain"
 """The fleet's lifecycle hook: an instance that is to end waits for its worker to complete it."""
 DRAIN_HOOK_SECONDS = 300

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from contracts.names import SERVICE
 from local.errors import LocalError
 from local.images.current import current_baked
 from local.machines import namespaces
@@ -23,7 +24,6 @@ from local.machines.container import Container, mount_clone, obstacle, unmount_c
 from local.machines.namespaces import METADATA_ADDRESS, Network
 from local.machines.ssh import ssh_access
 
-UNIT = "whisper-processor"
 _LOGGED = ("", "-failed", "-check", "-update", "-update-now")
 """The units whose logs are shipped on AWS, too (aws_log_parts of the aws role)."""
 _ENVIRONMENT = "etc/whisper-processor/environment"
@@ -118,7 +118,7 @@ class NspawnMachine:
             machine_id = (root / "etc" / "machine-id").read_text().strip()  # empty until the first boot
             folder = root / "var" / "log" / "journal" / (machine_id or "nowhere")
         command = ["journalctl", f"--directory={folder}", "--follow", "--lines=all", "--output=cat", "--quiet"]
-        command += [f"--since=@{self._since:.0f}", *(f"--unit={UNIT}{part}.service" for part in _LOGGED)]
+        command += [f"--since=@{self._since:.0f}", *(f"--unit={SERVICE}{part}.service" for part in _LOGGED)]
         self._journal = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

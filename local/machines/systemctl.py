@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from local.machines.unit import NAME
+from contracts.names import SERVICE
 from local.platform.channel import ChannelError, ask
 
 _VERBS = ("start", "stop", "restart", "is-active", "status")
@@ -15,10 +15,12 @@ _TIMEOUT_SECONDS = 600.0
 def main(folder: Path, arguments: list[str]) -> int:
     words = [word for word in arguments if not word.startswith("-")]
     match words:
-        case [verb, unit] if verb in _VERBS and unit.removesuffix(".service") == NAME:
+        case [verb, unit] if verb in _VERBS and unit.removesuffix(".service") == SERVICE:
             pass
         case _:
-            sys.stderr.write(f"this machine is a process: its systemctl knows {'|'.join(_VERBS)} of {NAME} only\n")
+            sys.stderr.write(
+                f"this machine is a process: its systemctl knows {'|'.join(_VERBS)} of {SERVICE} only\n"
+            )
             return 1
     try:
         answer = ask(folder, {"verb": verb}, _TIMEOUT_SECONDS)

@@ -12,9 +12,9 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+from contracts.names import SERVICE
 from local.platform.processes import spawn
 
-NAME = "whisper-processor"
 _STOP_SECONDS = 150.0  # above the default of DRAIN_SECONDS
 _RESTART_SECONDS = 2.0
 _RESTARTS = 5
@@ -53,7 +53,7 @@ class Unit:
             self._stopping.clear()
             self._failed = False
             self._since = time.time()
-            self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
+            self._thread = threading.Thread(target=self._run, name=SERVICE, daemon=True)
             self._thread.start()
 
     def stop(self, seconds: float = _STOP_SECONDS) -> None:
@@ -93,7 +93,9 @@ class Unit:
         since = time.strftime("%a %Y-%m-%d %H:%M:%S UTC", time.gmtime(self._since))
         process = self._process
         pid = f"   Main PID: {process.pid}\n" if process is not None and process.poll() is None else ""
-        return f"{NAME}.service - ClassReflect Whisper processor\n     Active: {self.state} since {since}\n{pid}"
+        return (
+            f"{SERVICE}.service - ClassReflect Whisper processor\n     Active: {self.state} since {since}\n{pid}"
+        )
 
     def _run(self) -> None:
         for _ in range(_RESTARTS):

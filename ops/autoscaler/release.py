@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.keys import AUDIO_PREFIX, AUTOSCALER_PREFIX
+from contracts.names import PRODUCT
 from ops import git
 from ops.autoscaler.package import key_of, pack
 from ops.aws.connection import Connection
@@ -30,7 +31,7 @@ ALIAS = "live"
 KEPT = 5
 """How many versions are kept, and how many archives of their code."""
 _SHARED_OUTPUTS = ("BucketName", "QueueUrl", "QueueArn", "QueueName", "DlqName", "AlarmTopicArn")
-_NOTIFICATION_ID = "classreflect-whisper-upload"
+_NOTIFICATION_ID = f"{PRODUCT}-upload"
 _BUSY_SECONDS = 60.0  # a tick may be running, and the function runs one at a time
 _UNCHANGING = "$LATEST"
 

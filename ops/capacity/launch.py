@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 
 from botocore.exceptions import ClientError
 
+from contracts.names import PRODUCT
 from contracts.tags import LAUNCHED_BY_TAG, ROLE_PROCESSOR, ROLE_TAG
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 
 Say = Callable[[str], None]
-ALARM_PREFIX = "classreflect-whisper-"
-"""The prefix of every alarm's name, in the templates too."""
+ALARM_PREFIX = f"{PRODUCT}-"
 STATUS_CHECK_ALARM = f"{ALARM_PREFIX}status-check"
 
 
@@ -37,7 +37,7 @@ def run_appliance(aws: Connection, more_tags: Mapping[str, str]) -> str:
     """Launch an instance of the template's newest version; returns its id. Raises OpsError when EC2 refuses."""
     tags = {
         ROLE_TAG: ROLE_PROCESSOR,
-        "Name": "classreflect-whisper",
+        "Name": PRODUCT,
         LAUNCHED_BY_TAG: getpass.getuser(),
         **more_tags,
     }

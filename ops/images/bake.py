@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.jobs import EngineName
+from contracts.names import PRODUCT
 from ops import git
 from ops.images import packer
 from ops.images.ingredients import MODEL, Ingredients
@@ -42,7 +43,7 @@ def bake(
             "region": settings.aws_region,
             "instance_type": settings.instance_type,
             "subnet_id": settings.subnet_id,
-            "image_name": f"classreflect-whisper-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+            "image_name": f"{PRODUCT}-{datetime.now(UTC):%Y%m%d-%H%M%S}",
             "git_revision": git.revision(),
             "processor_version": ingredients.built.release.version,
             "model": f"{EngineName.FASTER_WHISPER}/{MODEL}",

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from contracts.names import PRODUCT
 from ops.aws import metrics
 from ops.aws.connection import Connection
 from ops.errors import OpsError
 
-NAME = "classreflect-whisper"
 WINDOWS = {"last hour": timedelta(hours=1), "last 24 h": timedelta(hours=24)}
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -41,13 +41,15 @@ class _Line:
 
 def url(aws: Connection) -> str:
     region = aws.settings.aws_region
-    return f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{NAME}"
+    return (
+        f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#dashboards/dashboard/{PRODUCT}"
+    )
 
 
 def read_dashboard(aws: Connection, now: datetime) -> list[Row]:
     """Raises OpsError when it is not deployed."""
     try:
-        body = aws.cloudwatch.get_dashboard(DashboardName=NAME)["DashboardBody"]
+        body = aws.cloudwatch.get_dashboard(DashboardName=PRODUCT)["DashboardBody"]
     except aws.cloudwatch.exceptions.ResourceNotFound as error:
         raise OpsError("the dashboard is not deployed: run `make deploy-lambda`") from error
     return [row for widget in json.loads(body)["widgets"] for row in _rows(aws, widget["properties"], now)]

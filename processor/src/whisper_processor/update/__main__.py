@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from urllib3.exceptions import HTTPError
 
 from contracts.metrics import NAMESPACE, UPDATE_FAILED
+from contracts.names import SERVICE
 from whisper_processor.aws.instance import Machine, Metadata, region
 from whisper_processor.releases import UpdateReport, UpdateResult
 from whisper_processor.telemetry import configure_logging
@@ -47,7 +48,7 @@ class UpdateSettings(BaseSettings):
     home: Path = Path("/opt/whisper")
     state: Path = Path("/var/lib/whisper-update")
     ansible: Path = Path("/opt/whisper/updater")
-    unit: str = "whisper-processor"
+    unit: str = SERVICE
     kept: int = 2
     check_seconds: float = 300.0
     stop_seconds: float = 120.0
