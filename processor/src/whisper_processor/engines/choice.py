@@ -1,6 +1,6 @@
 """Which engine suits a machine, by the features of its CPU.
 
-The rule comes from measurements: see docs/architecture.md.
+The rule comes from measurements: see decision 0016.
 """
 
 from __future__ import annotations

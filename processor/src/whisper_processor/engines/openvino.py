@@ -1,6 +1,6 @@
 """OpenVINO's encoder in front of CTranslate2's decoder, both from the files that faster-whisper loads.
 
-CTranslate2's own encoder takes more than half of the time; docs/architecture.md has the measurements.
+CTranslate2's own encoder takes more than half of the time; decision 0016 has the measurements.
 """
 
 from __future__ import annotations
