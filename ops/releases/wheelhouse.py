@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -89,8 +90,12 @@ def build_processor(folder: Path, source: Path = PROCESSOR) -> ProcessorWheel:
     """Build the worker's wheel; the same sources give the same bytes. Raises OpsError."""
     version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
-    _pip(*arguments, str(source), environment=_STEADY)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".processor-") as scratch:
+        # A copy: setuptools would put what an earlier build left in `build` into the wheel as well.
+        copy = Path(scratch) / "processor"
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+        arguments = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
+        _pip(*arguments, str(copy), environment=_STEADY)
     wheel = folder / f"whisper_processor-{version}-py3-none-any.whl"
     return ProcessorWheel(wheel, sha256(wheel), version)
 
