@@ -37,6 +37,26 @@ def _running(case: str, stage: Stage) -> None:
         stage.start()
 
 
+@pytest.fixture
+def wanted(stage: Stage) -> str:
+    """The release that is wanted when the case begins. A case that runs alone deploys one first."""
+    if (name := stage.wanted()) is None:
+        stage.deploy(stage.variants.build("9.1.0"))
+        name = stage.wanted()
+    assert name is not None
+    return name
+
+
+@pytest.fixture
+def previous(stage: Stage, wanted: str) -> str:
+    """The release that was wanted before that one."""
+    pointer = store.read_wanted(stage.aws)
+    if pointer is None or pointer.previous is None:
+        stage.deploy(stage.variants.build("9.1.1"))
+        return wanted
+    return pointer.previous
+
+
 def refusal(words: str) -> pytest.RaisesExc[OpsError]:
     return pytest.raises(OpsError, match=re.escape(words))
 
@@ -77,8 +97,7 @@ def test_upgrade_while_stopped(stage: Stage, detail: Detail) -> None:
     detail("installed at the boot, the lesson done by the new release")
 
 
-def test_corrupted_artefact(stage: Stage, detail: Detail) -> None:
-    before = stage.wanted()
+def test_corrupted_artefact(stage: Stage, wanted: str, detail: Detail) -> None:
     built = stage.variants.build("9.0.4")
     release = built.release
     with refusal("has sha256"), deploying(stage.aws, "deploy-processor", stage.say) as lock:
@@ -88,28 +107,27 @@ def test_corrupted_artefact(stage: Stage, detail: Detail) -> None:
         bucket = stage.aws.foundation["BucketName"]
         stage.aws.s3.put_object(Bucket=bucket, Key=release.archive.key, Body=bytes(body))
         rollout.bring(stage.aws, release, lock, stage.say)
-    assert stage.done_by(stage.submit(stage.short)) == before == stage.wanted()
+    assert stage.done_by(stage.submit(stage.short)) == wanted == stage.wanted()
     detail("one bit is enough to be refused; the old release works on")
 
 
-def test_broken_release(stage: Stage, detail: Detail) -> None:
-    before = stage.wanted()
+def test_broken_release(stage: Stage, wanted: str, detail: Detail) -> None:
     built = stage.variants.build("9.0.5", broken=True)
     with in_background(lambda: stage.deploy(built)) as deployment:
         jobs = stage.busy_until(lambda: stage.link("current") == built.release.name)
     assert "its check failed" in str(deployment.errors)
-    assert stage.link("current") == before == stage.wanted()
-    assert {stage.done_by(job) for job in jobs} == {before}
+    assert stage.link("current") == wanted == stage.wanted()
+    assert {stage.done_by(job) for job in jobs} == {wanted}
     detail("fails its check, rolled back; the lesson in hand done by the old one")
 
 
-def test_broken_release_at_a_boot(stage: Stage, detail: Detail) -> None:
-    before, reported = stage.wanted(), stage.failures_told()
+def test_broken_release_at_a_boot(stage: Stage, wanted: str, detail: Detail) -> None:
+    reported = stage.failures_told()
     stage.stop()
     stage.deploy(stage.variants.build("9.0.6", broken=True))
     job = stage.submit(stage.short)
     stage.start()
-    assert stage.done_by(job) == before
+    assert stage.done_by(job) == wanted
     assert stage.failures_told() > reported, "the machine did not report it: no alarm would come of it"
     detail("the boot falls back and reports it; the lesson done by the old one")
 
@@ -141,11 +159,9 @@ def test_ssm_not_ready_yet(stage: Stage, detail: Detail) -> None:
     detail("waited for, then installed")
 
 
-def test_rollback(stage: Stage, detail: Detail) -> None:
-    wanted = store.read_wanted(stage.aws)
-    before = wanted.previous if wanted else None
+def test_rollback(stage: Stage, previous: str, detail: Detail) -> None:
     rollout.rollback(stage.aws, "", stage.say)
-    assert stage.done_by(stage.submit(stage.short)) == before == stage.link("current")
+    assert stage.done_by(stage.submit(stage.short)) == previous == stage.link("current")
     detail("the release before runs again")
 
 
