@@ -9,10 +9,8 @@ from datetime import timedelta
 
 from botocore.exceptions import ClientError
 
-from contracts.hold import format_hold
 from contracts.names import SERVICE
 from contracts.tags import HOLD_TAG
-from contracts.timestamps import format_time
 from ops import waiting
 from ops.aws import run_command
 from ops.aws.connection import Connection
@@ -58,8 +56,7 @@ def drain(aws: Connection, instance_id: str, say: Say) -> bool:
 
 def hold(aws: Connection, duration: timedelta, say: Say) -> None:
     """Keep the autoscaler from acting for this long."""
-    hold = hold_from_now(duration)
-    value, until = format_hold(hold), hold.until and format_time(hold.until)
+    value, until = hold_from_now(duration)
     instance_id = aws.instance()["InstanceId"]
     aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": value}])
     say(f"the autoscaler leaves {instance_id} alone until {until}; `make resume` ends that")

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from contracts.capacity import CapacityMode
-from contracts.hold import format_hold
 from contracts.names import DRAIN_HOOK_SECONDS
 from contracts.tags import HOLD_TAG
-from contracts.timestamps import format_time
 from ops import waiting
 from ops.aws.connection import Connection
 from ops.aws.stacks import delete_stack, deploy_stack
@@ -109,8 +107,7 @@ def stop(aws: Connection, hold_for: timedelta, say: Say) -> None:
 
 def hold(aws: Connection, duration: timedelta, say: Say) -> None:
     """Keep the autoscaler from adding machines, and workers from leaving an empty queue, until then."""
-    hold = hold_from_now(duration)
-    value, until = format_hold(hold), hold.until and format_time(hold.until)
+    value, until = hold_from_now(duration)
     name = _name(aws)
     aws.autoscaling.create_or_update_tags(
         Tags=[

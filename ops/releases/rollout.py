@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from contracts.hold import format_hold
 from contracts.names import SERVICE
 from contracts.tags import HEARTBEAT_TAG, HOLD_TAG, REPLACEMENT_TAG
 from ops.aws import run_command
@@ -215,7 +214,7 @@ def _held(aws: Connection, instance: InstanceTypeDef) -> Iterator[None]:
     """Hold the machine, so that neither worker nor autoscaler stops it. Restores an operator's hold."""
     instance_id = instance["InstanceId"]
     before = tags_of(instance).get(HOLD_TAG)
-    ours = format_hold(hold_from_now(LASTS, "deploy"))
+    ours = hold_from_now(LASTS, "deploy")[0]
     aws.ec2.create_tags(Resources=[instance_id], Tags=[{"Key": HOLD_TAG, "Value": ours}])
     try:
         yield
